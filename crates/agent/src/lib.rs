@@ -1,0 +1,1 @@
+//! The agent and the Rust SDK: sessions, endpoints, upstreams, the local API.

@@ -1,0 +1,1 @@
+//! Control: the REST API, authentication, audit, OpenAPI.

@@ -1,0 +1,1 @@
+//! End-to-end tests: the harness and the one test binary that drives the built product.

@@ -1,0 +1,161 @@
+//! Endpoints: a URL, a binding, a type and, where there is one, a Traffic Policy.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AccountId, AddrId, AgentId, CredentialId, EndpointId, EndpointLimits, EndpointUrl, SessionId,
+    Timestamp,
+};
+
+/// From where an endpoint can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Binding {
+    /// By anyone, on the edge's public listeners.
+    Public,
+    /// Only by `forward-internal` from another endpoint of the same account.
+    Internal,
+    /// Only from clusters that run the operator.
+    Kubernetes,
+}
+
+impl Binding {
+    /// The word in URLs, flags and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Internal => "internal",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+}
+
+impl fmt::Display for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is not a binding.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a binding; use public, internal or kubernetes")]
+pub struct BindingError(pub String);
+
+impl FromStr for Binding {
+    type Err = BindingError;
+    fn from_str(text: &str) -> Result<Self, BindingError> {
+        match text {
+            "public" => Ok(Self::Public),
+            "internal" => Ok(Self::Internal),
+            "kubernetes" => Ok(Self::Kubernetes),
+            other => Err(BindingError(other.chars().take(40).collect())),
+        }
+    }
+}
+
+/// Who keeps an endpoint alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointType {
+    /// The store: it lives until deleted, and its policy decides.
+    Cloud,
+    /// An agent: it lives as long as the agent serves it, and falls through to the agent's upstream.
+    /// The API's word for it is `ephemeral`.
+    Agent,
+}
+
+/// PROXY protocol header that the edge puts in front of the bytes to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProxyVersion {
+    /// The text form.
+    #[serde(rename = "1")]
+    V1,
+    /// The binary form, with TLVs.
+    #[serde(rename = "2")]
+    V2,
+}
+
+/// Where the bytes of an agent endpoint go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Holder {
+    /// An agent session on some node.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// The installation behind it, which keeps random addresses across sessions.
+        agent: AgentId,
+        /// The credential the session came with.
+        credential: CredentialId,
+    },
+    /// The server itself: it dials the upstream directly (`--expose`, `endpoints:`).
+    Direct {
+        /// Upstream URL as the edge dials it, such as `tcp://127.0.0.1:5432`.
+        upstream: String,
+    },
+}
+
+/// An endpoint as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// `ep_…`
+    pub id: EndpointId,
+    /// The owner.
+    pub account: AccountId,
+    /// Cloud or agent.
+    #[serde(rename = "type")]
+    pub kind: EndpointType,
+    /// Canonical URL: complete, with its port.
+    pub url: EndpointUrl,
+    /// From where it can be reached.
+    pub binding: Binding,
+    /// Chosen by the agent, such as `command_line`; empty for cloud endpoints.
+    #[serde(default)]
+    pub name: String,
+    /// At most 255 bytes.
+    #[serde(default)]
+    pub description: String,
+    /// At most 4,096 bytes.
+    #[serde(default)]
+    pub metadata: String,
+    /// Whether others may share its URL.
+    #[serde(default)]
+    pub pooling_enabled: bool,
+    /// The Traffic Policy document as given (YAML or JSON); empty: none.
+    #[serde(default)]
+    pub traffic_policy: String,
+    /// What the agent forwards to, for people; empty for cloud endpoints.
+    #[serde(default)]
+    pub upstream_url: String,
+    /// PROXY protocol towards the upstream.
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// Limits that differ from the server's.
+    #[serde(default)]
+    pub limits: EndpointLimits,
+    /// The reserved address it stands on; `None` for random and non-public ones.
+    #[serde(default)]
+    pub addr: Option<AddrId>,
+    /// Who serves it; `None` for cloud endpoints.
+    #[serde(default)]
+    pub holder: Option<Holder>,
+    /// The region of its address, `global` where it has none.
+    pub region: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Endpoint {
+    /// The session that serves it, if an agent does.
+    pub fn session(&self) -> Option<&SessionId> {
+        match &self.holder {
+            Some(Holder::Session { session, .. }) => Some(session),
+            Some(Holder::Direct { .. }) | None => None,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The vocabulary of Portcullis: ids, resources, endpoint URLs and bindings, secrets and the error
+//! catalogue. Every other crate speaks in these types.
+//!
+//! Must never: do I/O, know tokio, or read a clock. Whoever needs the time or randomness passes it in.
+
+pub mod account;
+pub mod acl;
+pub mod address;
+pub mod bytes;
+pub mod clock;
+pub mod credential;
+pub mod endpoint;
+pub mod errors;
+pub mod id;
+pub mod join;
+pub mod limits;
+pub mod secret;
+pub mod session;
+pub mod url;
+
+pub use account::{Account, Plan};
+pub use address::{AddressKind, ReservedAddr};
+pub use bytes::ByteSize;
+pub use clock::Timestamp;
+pub use credential::{ApiKey, Credential};
+pub use endpoint::{Binding, Endpoint, EndpointType};
+pub use errors::{Code, Error};
+pub use id::{AccountId, AddrId, AgentId, ApiKeyId, CredentialId, EndpointId, OperationId, SessionId};
+pub use limits::EndpointLimits;
+pub use secret::{Secret, TokenHash};
+pub use session::TunnelSession;
+pub use url::EndpointUrl;

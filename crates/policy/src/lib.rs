@@ -1,0 +1,1 @@
+//! Traffic Policy: parse, check, compile, decide. Pure.

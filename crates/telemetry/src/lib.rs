@@ -1,0 +1,1 @@
+//! What is known of connections: records, close reasons, metrics, the table of live connections, node commands.
