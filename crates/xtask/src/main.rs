@@ -1,3 +1,70 @@
-//! Repository tasks.
+//! Repository tasks: `tidy` checks the rules of the house, `docs` writes what is generated.
+//!
+//! Must never: be needed to build or run the product.
 
-fn main() {}
+mod docs;
+mod functions;
+mod layers;
+mod licences;
+mod sources;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Parser;
+
+/// Repository tasks.
+#[derive(Parser)]
+#[command(name = "xtask")]
+enum Task {
+    /// Check layers, headers, sizes, purity, licences and generated files.
+    Tidy {
+        /// Write the list of exceptions anew; it may only shrink.
+        #[arg(long)]
+        shrink: bool,
+    },
+    /// Write generated documents.
+    Docs,
+}
+
+fn main() -> anyhow::Result<()> {
+    let root = root()?;
+    match Task::parse() {
+        Task::Tidy { shrink } => tidy(&root, shrink),
+        Task::Docs => docs::write(&root),
+    }
+}
+
+/// The repository's root, from where this crate lies.
+fn root() -> anyhow::Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest
+        .ancestors()
+        .nth(2)
+        .context("xtask lies two levels below the root")?
+        .to_owned())
+}
+
+fn tidy(root: &Path, shrink: bool) -> anyhow::Result<()> {
+    let files = tree::rust_files(root)?;
+    let metadata = layers::metadata(root)?;
+    let mut problems = Vec::new();
+    problems.extend(layers::check(&metadata));
+    problems.extend(licences::check(&metadata));
+    problems.extend(sources::check(&files));
+    problems.extend(functions::check(root, &files, shrink)?);
+    problems.extend(docs::check(root)?);
+    if problems.is_empty() {
+        println!(
+            "tidy: {} files, {} packages, nothing to say",
+            files.len(),
+            metadata.packages.len()
+        );
+        return Ok(());
+    }
+    for problem in &problems {
+        eprintln!("tidy: {problem}");
+    }
+    anyhow::bail!("tidy: {} problems", problems.len())
+}

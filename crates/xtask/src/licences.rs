@@ -1,0 +1,77 @@
+//! Licences and banned packages, read from the resolved dependency graph; the same rules stand in
+//! `deny.toml` for cargo-deny. This check needs no network and no further tool.
+
+use cargo_metadata::Metadata;
+
+/// Licences that a dependency may offer.
+const ALLOWED: &[&str] = &[
+    "Apache-2.0",
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unicode-3.0",
+    "Unicode-DFS-2016",
+    "CC0-1.0",
+    "0BSD",
+    "MPL-2.0",
+    "CDLA-Permissive-2.0",
+    "OpenSSL",
+    "BSL-1.0",
+    "MIT-0",
+    "Unlicense",
+    "Apache-2.0 WITH LLVM-exception",
+];
+
+/// Packages that must not come in: a second TLS stack, and unmaintained ones.
+const BANNED: &[&str] = &[
+    "openssl",
+    "openssl-sys",
+    "native-tls",
+    "ring",
+    "serde_yaml",
+    "time-macros-impl",
+];
+
+/// What breaks the rules.
+pub(crate) fn check(metadata: &Metadata) -> Vec<String> {
+    let mut problems = Vec::new();
+    for package in &metadata.packages {
+        let name = package.name.as_str();
+        if BANNED.contains(&name) {
+            problems.push(format!("{name} {} is banned", package.version));
+        }
+        match package.license.as_deref() {
+            Some(expression) if permitted(expression) => {}
+            Some(expression) => problems.push(format!(
+                "{name}: the licence `{expression}` is not on the list"
+            )),
+            None if package.license_file.is_some() => {}
+            None => problems.push(format!("{name} names no licence")),
+        }
+    }
+    problems
+}
+
+/// Whether an SPDX expression can be met with the list. `AND` needs every part, `OR` and `/` one.
+fn permitted(expression: &str) -> bool {
+    let normal = expression.replace('/', " OR ").replace(['(', ')'], " ");
+    normal
+        .split(" AND ")
+        .all(|part| part.split(" OR ").any(|one| ALLOWED.contains(&one.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_read() {
+        assert!(permitted("MIT OR Apache-2.0"));
+        assert!(permitted("MIT/Apache-2.0"));
+        assert!(permitted("(MIT OR GPL-3.0) AND Unicode-3.0"));
+        assert!(!permitted("GPL-3.0"));
+        assert!(!permitted("MIT AND GPL-3.0"));
+    }
+}

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Every check of the repository. Counts what ran and ends with one line; exits non-zero if anything failed.
+# `quick` leaves the end-to-end tests out.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+passed=0 failed=0 skipped=0
+log=$(mktemp -d)
+trap 'rm -rf "$log"' EXIT
+
+step() { # name, command...
+  local name=$1; shift
+  printf '\n== %s\n' "$name"
+  if "$@" 2>&1 | tee "$log/out"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $name"; fi
+}
+
+# Runs cargo's test runner and adds its counts.
+suite() { # name, command...
+  local name=$1; shift
+  printf '\n== %s\n' "$name"
+  "$@" 2>&1 | tee "$log/out"
+  local status=${PIPESTATUS[0]} p f s
+  p=$(grep -E '^test result:' "$log/out" | sed -E 's/.* ([0-9]+) passed.*/\1/' | paste -sd+ | bc)
+  f=$(grep -E '^test result:' "$log/out" | sed -E 's/.* ([0-9]+) failed.*/\1/' | paste -sd+ | bc)
+  s=$(grep -E '^test result:' "$log/out" | sed -E 's/.* ([0-9]+) ignored.*/\1/' | paste -sd+ | bc)
+  passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0})) skipped=$((skipped + ${s:-0}))
+  [ "$status" -eq 0 ] || [ "${f:-0}" -gt 0 ] || { failed=$((failed + 1)); echo "FAILED: $name"; }
+  [ "$status" -ne 0 ] || [ "${p:-0}" -gt 0 ] || { failed=$((failed + 1)); echo "FAILED: $name ran no test"; }
+}
+
+step format cargo fmt --all --check
+step clippy cargo clippy --workspace --all-targets --locked -- --deny warnings
+step tidy cargo xtask tidy
+suite unit cargo test --workspace --locked --no-fail-fast --exclude portcullis-e2e
+if [ "${1:-all}" != quick ]; then
+  step build cargo build --locked --package portcullis
+  export PORTCULLIS_E2E_SKIPS="$log/skips"
+  : >"$PORTCULLIS_E2E_SKIPS"
+  suite end-to-end cargo test --locked --no-fail-fast --package portcullis-e2e
+  # A check that cannot run here says so in that file; one that tests/SKIPS does not list is a failure.
+  while read -r name; do
+    if grep -qE "^$name([[:space:]]|$)" tests/SKIPS; then
+      skipped=$((skipped + 1)); passed=$((passed - 1))
+      grep -E "^$name([[:space:]]|$)" tests/SKIPS | sed 's/^/skipped: /'
+    else
+      failed=$((failed + 1)); passed=$((passed - 1)); echo "FAILED: $name was skipped and tests/SKIPS does not list it"
+    fi
+  done < <(sort -u "$PORTCULLIS_E2E_SKIPS")
+fi
+
+printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" -eq 0 ]
