@@ -239,7 +239,10 @@ pub struct Ended {
 impl Ended {
     /// A reason with the error behind it.
     pub fn with(reason: CloseReason, error: Error) -> Self {
-        Self { reason, error: Some(error) }
+        Self {
+            reason,
+            error: Some(error),
+        }
     }
 
     /// A failed open.
@@ -249,13 +252,19 @@ impl Ended {
 
     /// The code: the error's, else the reason's.
     pub fn code(&self) -> Option<Code> {
-        self.error.as_ref().map(|error| error.code).or_else(|| self.reason.code())
+        self.error
+            .as_ref()
+            .map(|error| error.code)
+            .or_else(|| self.reason.code())
     }
 }
 
 impl From<CloseReason> for Ended {
     fn from(reason: CloseReason) -> Self {
-        Self { reason, error: None }
+        Self {
+            reason,
+            error: None,
+        }
     }
 }
 
@@ -269,19 +278,29 @@ mod tests {
         for reason in CloseReason::ALL {
             let label = reason.label();
             assert!(seen.insert(label), "{label} stands twice");
-            assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{label}");
+            assert!(
+                label.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{label}"
+            );
         }
     }
 
     #[test]
     fn only_clean_ends_and_policy_say_goodbye_with_fin() {
         for reason in CloseReason::ALL {
-            let clean = matches!(reason, CloseReason::ClientFinished | CloseReason::UpstreamFinished);
+            let clean = matches!(
+                reason,
+                CloseReason::ClientFinished | CloseReason::UpstreamFinished
+            );
             let polite = matches!(
                 reason,
                 CloseReason::PolicyDenied | CloseReason::PolicyClosed | CloseReason::IpRestricted
             );
-            assert_eq!(reason.farewell() == Farewell::Fin, clean || polite, "{reason}");
+            assert_eq!(
+                reason.farewell() == Farewell::Fin,
+                clean || polite,
+                "{reason}"
+            );
         }
     }
 

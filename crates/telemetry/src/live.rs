@@ -100,7 +100,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(id: ConnectionId, sequence: u64, opened_at: Timestamp, listener: SocketAddr, peer: SocketAddr) -> Self {
+    pub(crate) fn new(
+        id: ConnectionId,
+        sequence: u64,
+        opened_at: Timestamp,
+        listener: SocketAddr,
+        peer: SocketAddr,
+    ) -> Self {
         Self {
             id,
             sequence,
@@ -121,7 +127,9 @@ impl Entry {
     }
 
     pub(crate) fn bytes(&self) -> (u64, u64) {
-        self.traffic.get().map_or((0, 0), |traffic| (traffic.bytes_in(), traffic.bytes_out()))
+        self.traffic
+            .get()
+            .map_or((0, 0), |traffic| (traffic.bytes_in(), traffic.bytes_out()))
     }
 
     /// Bytes since the last call: in, out. Each byte is told exactly once.
@@ -130,7 +138,10 @@ impl Entry {
         // `fetch_max` keeps two concurrent callers from telling the same byte twice.
         let before_in = self.counted_in.fetch_max(bytes_in, Ordering::Relaxed);
         let before_out = self.counted_out.fetch_max(bytes_out, Ordering::Relaxed);
-        (bytes_in.saturating_sub(before_in), bytes_out.saturating_sub(before_out))
+        (
+            bytes_in.saturating_sub(before_in),
+            bytes_out.saturating_sub(before_out),
+        )
     }
 
     fn view(&self) -> ConnectionView {
@@ -246,7 +257,11 @@ impl Live {
     }
 
     fn end_where(&self, why: &Ended, wanted: impl Fn(&Facts) -> bool) -> usize {
-        let found: Vec<_> = self.each().into_iter().filter(|entry| wanted(&entry.facts())).collect();
+        let found: Vec<_> = self
+            .each()
+            .into_iter()
+            .filter(|entry| wanted(&entry.facts()))
+            .collect();
         for entry in &found {
             entry.kill.kill(why.clone());
         }
@@ -269,6 +284,9 @@ impl Live {
 
     /// Connections that a session carries now.
     pub fn count_of_session(&self, session: &SessionId) -> usize {
-        self.each().into_iter().filter(|entry| entry.facts().session.as_ref() == Some(session)).count()
+        self.each()
+            .into_iter()
+            .filter(|entry| entry.facts().session.as_ref() == Some(session))
+            .count()
     }
 }

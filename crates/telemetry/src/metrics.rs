@@ -141,32 +141,46 @@ impl Metrics {
     }
 
     pub(crate) fn moved(&self, bytes_in: u64, bytes_out: u64) {
-        self.bytes.get_or_create(&Direction { direction: "in" }).inc_by(bytes_in);
-        self.bytes.get_or_create(&Direction { direction: "out" }).inc_by(bytes_out);
+        self.bytes
+            .get_or_create(&Direction { direction: "in" })
+            .inc_by(bytes_in);
+        self.bytes
+            .get_or_create(&Direction { direction: "out" })
+            .inc_by(bytes_out);
     }
 
     /// An attempt to open an upstream over `carrier` (`channel`, `direct`) came out as `outcome`
     /// (`ok`, or the label of a close reason).
     pub fn upstream_open(&self, carrier: &'static str, outcome: &'static str) {
-        self.upstream_opens.get_or_create(&OpenLabels { carrier, outcome }).inc();
+        self.upstream_opens
+            .get_or_create(&OpenLabels { carrier, outcome })
+            .inc();
     }
 
     /// accept(2) failed with an error of a class.
     pub fn accept_error(&self, class: &'static str) {
-        self.accept_errors.get_or_create(&ClassLabel { class }).inc();
+        self.accept_errors
+            .get_or_create(&ClassLabel { class })
+            .inc();
     }
 
     /// How many listening addresses are open, and how many could not be opened.
     pub fn set_listeners(&self, open: usize, failed: usize) {
         for (state, count) in [("open", open), ("failed", failed)] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.listeners.get_or_create(&StateLabel { state }).set(count);
+            self.listeners
+                .get_or_create(&StateLabel { state })
+                .set(count);
         }
     }
 
     /// A connection to the agent port was refused with a code.
     pub fn agent_refused(&self, code: portcullis_model::Code) {
-        self.sessions_refused.get_or_create(&CodeLabel { code: code.as_str() }).inc();
+        self.sessions_refused
+            .get_or_create(&CodeLabel {
+                code: code.as_str(),
+            })
+            .inc();
     }
 
     /// Connections opened so far.
@@ -186,7 +200,10 @@ impl Metrics {
 
     /// Connections ended so far, all reasons together. Opened = closed + open at any quiet moment.
     pub fn count_closed_all(&self) -> u64 {
-        CloseReason::ALL.iter().map(|reason| self.count_closed(*reason)).sum()
+        CloseReason::ALL
+            .iter()
+            .map(|reason| self.count_closed(*reason))
+            .sum()
     }
 
     /// The text of the exposition format (OpenMetrics).
@@ -201,7 +218,10 @@ impl Metrics {
 }
 
 fn closed(reason: CloseReason) -> ClosedLabels {
-    ClosedLabels { reason: reason.label(), fault: reason.fault().label() }
+    ClosedLabels {
+        reason: reason.label(),
+        fault: reason.fault().label(),
+    }
 }
 
 fn add<M: Metric + Clone>(registry: &mut Registry, (name, help): Name, metric: M) -> M {
@@ -232,6 +252,9 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        assert_eq!(metrics.count_opened(), metrics.count_closed_all() + metrics.count_open());
+        assert_eq!(
+            metrics.count_opened(),
+            metrics.count_closed_all() + metrics.count_open()
+        );
     }
 }

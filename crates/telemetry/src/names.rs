@@ -11,19 +11,32 @@ pub type Name = (&'static str, &'static str);
 /// Client connections accepted and recorded.
 pub const CONNECTIONS_OPENED: Name = ("connections_opened", "Client connections accepted");
 /// Client connections ended, by reason and fault.
-pub const CONNECTIONS_CLOSED: Name = ("connections_closed", "Client connections ended, by reason and by whose doing it was");
+pub const CONNECTIONS_CLOSED: Name = (
+    "connections_closed",
+    "Client connections ended, by reason and by whose doing it was",
+);
 /// Client connections open now.
 pub const CONNECTIONS_OPEN: Name = ("connections_open", "Client connections open now");
 /// Bytes relayed, by direction (`in`: from clients, `out`: to clients); live connections included.
-pub const CONNECTION_BYTES: Name = ("connection_bytes", "Bytes relayed, by direction, live connections included");
+pub const CONNECTION_BYTES: Name = (
+    "connection_bytes",
+    "Bytes relayed, by direction, live connections included",
+);
 /// Lifetimes.
 pub const CONNECTION_DURATION: Name = ("connection_duration_seconds", "Accept to close");
 /// Time to established.
-pub const CONNECTION_OPEN_DURATION: Name = ("connection_establish_seconds", "Accept to established");
+pub const CONNECTION_OPEN_DURATION: Name =
+    ("connection_establish_seconds", "Accept to established");
 /// Opens by outcome.
-pub const UPSTREAM_OPENS: Name = ("upstream_opens", "Attempts to open an upstream, by carrier and outcome code");
+pub const UPSTREAM_OPENS: Name = (
+    "upstream_opens",
+    "Attempts to open an upstream, by carrier and outcome code",
+);
 /// Connections shed before they had a record.
-pub const ACCEPT_SHED: Name = ("accept_shed", "Connections closed at once because the node was full");
+pub const ACCEPT_SHED: Name = (
+    "accept_shed",
+    "Connections closed at once because the node was full",
+);
 /// Accept errors by class.
 pub const ACCEPT_ERRORS: Name = ("accept_errors", "Errors of accept(2), by class");
 /// Listeners by state.
@@ -33,12 +46,24 @@ pub const SESSIONS_OPEN: Name = ("agent_sessions_open", "Agent sessions open now
 /// Sessions opened.
 pub const SESSIONS_OPENED: Name = ("agent_sessions_opened", "Agent sessions opened");
 /// Sessions refused.
-pub const SESSIONS_REFUSED: Name = ("agent_connections_refused", "Connections to the agent port refused, by code");
+pub const SESSIONS_REFUSED: Name = (
+    "agent_connections_refused",
+    "Connections to the agent port refused, by code",
+);
 /// Unauthenticated connections on the agent port.
-pub const AGENT_PENDING: Name = ("agent_connections_pending", "Connections on the agent port that have not said who they are");
+pub const AGENT_PENDING: Name = (
+    "agent_connections_pending",
+    "Connections on the agent port that have not said who they are",
+);
 /// Idle data channels.
-pub const CHANNELS_IDLE: Name = ("agent_channels_idle", "Data channels that wait for a client connection");
+pub const CHANNELS_IDLE: Name = (
+    "agent_channels_idle",
+    "Data channels that wait for a client connection",
+);
 /// Channels opened.
 pub const CHANNELS_OPENED: Name = ("agent_channels_opened", "Data channels that agents opened");
 /// Opens that had to wait for a channel.
-pub const CHANNEL_WAITS: Name = ("agent_channel_waits", "Opens that found no idle data channel and waited");
+pub const CHANNEL_WAITS: Name = (
+    "agent_channel_waits",
+    "Opens that found no idle data channel and waited",
+);

@@ -72,7 +72,12 @@ impl Records {
         let entry = Arc::new(Entry::new(id, sequence, opened_at, listener, peer));
         self.shared.metrics.opened();
         self.shared.live.insert(entry.clone());
-        Record { records: self.clone(), entry, phases: Phases::default(), closed: false }
+        Record {
+            records: self.clone(),
+            entry,
+            phases: Phases::default(),
+            closed: false,
+        }
     }
 }
 
@@ -164,7 +169,10 @@ impl Record {
         self.entry.facts().established = true;
         // Said twice, the first counters stay: they are the ones the relay writes to.
         self.entry.traffic.get_or_init(|| traffic);
-        self.records.shared.metrics.established(self.entry.since.elapsed().as_secs_f64());
+        self.records
+            .shared
+            .metrics
+            .established(self.entry.since.elapsed().as_secs_f64());
     }
 
     /// Ends the record: metrics, log line, live table.
@@ -278,7 +286,14 @@ mod tests {
         drop(open(&records, 2));
         let held = open(&records, 3);
         let metrics = records.metrics();
-        assert_eq!((metrics.count_opened(), metrics.count_closed_all(), metrics.count_open()), (3, 2, 1));
+        assert_eq!(
+            (
+                metrics.count_opened(),
+                metrics.count_closed_all(),
+                metrics.count_open()
+            ),
+            (3, 2, 1)
+        );
         assert_eq!(metrics.count_closed(CloseReason::Aborted), 1);
         assert_eq!(records.live().count(), 1);
         drop(held);
@@ -292,21 +307,38 @@ mod tests {
         let mut record = open(&records, 1);
         record.established(traffic.clone());
         traffic.0.store(5, Ordering::Relaxed);
-        assert!(records.metrics_text().contains("portcullis_connection_bytes_total{direction=\"in\"} 5"));
+        assert!(
+            records
+                .metrics_text()
+                .contains("portcullis_connection_bytes_total{direction=\"in\"} 5")
+        );
         traffic.0.store(9, Ordering::Relaxed);
         record.close(&CloseReason::UpstreamFinished.into());
         let text = records.metrics_text();
-        assert!(text.contains("portcullis_connection_bytes_total{direction=\"in\"} 9"), "{text}");
-        assert!(text.contains("portcullis_connection_bytes_total{direction=\"out\"} 1"), "{text}");
+        assert!(
+            text.contains("portcullis_connection_bytes_total{direction=\"in\"} 9"),
+            "{text}"
+        );
+        assert!(
+            text.contains("portcullis_connection_bytes_total{direction=\"out\"} 1"),
+            "{text}"
+        );
     }
 
     #[test]
     fn the_first_reason_to_end_a_connection_stands() {
         let records = Records::new();
         let record = open(&records, 1);
-        assert!(records.live().end(record.id(), CloseReason::EndedByOperator));
+        assert!(
+            records
+                .live()
+                .end(record.id(), CloseReason::EndedByOperator)
+        );
         assert_eq!(records.live().end_all(&CloseReason::Drained.into()), 1);
-        assert_eq!(record.kill().why().map(|why| why.reason), Some(CloseReason::EndedByOperator));
+        assert_eq!(
+            record.kill().why().map(|why| why.reason),
+            Some(CloseReason::EndedByOperator)
+        );
         assert!(record.kill().token().is_cancelled());
     }
 }
