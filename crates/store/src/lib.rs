@@ -1,1 +1,27 @@
 //! The store: an etcd-shaped trait, SQLite behind it, the typed registry and its snapshots.
+//!
+//! Owns: every rule about resources (who owns an address, who may share a URL, what forbids a
+//! deletion), kept as guards of one transaction. Must never: open a network socket, or let a reader
+//! wait for a writer.
+
+pub mod clock;
+pub mod compile;
+pub mod defaults;
+pub mod error;
+pub mod kv;
+mod records;
+pub mod registry;
+pub mod requests;
+pub mod settings;
+pub mod snapshot;
+
+pub use clock::{Clock, ManualClock};
+pub use error::StoreError;
+pub use kv::Store;
+pub use registry::{Bootstrap, OpenedSession, Registry, Superseded, Written};
+pub use requests::{
+    AccountUpdate, AddressUpdate, ApiKeyUpdate, BindSpec, BoundUpdate, CredentialUpdate, DirectSpec,
+    EndpointUpdate, NewAccount, NewAddress, NewApiKey, NewCloudEndpoint, NewCredential, NewSession,
+};
+pub use settings::{IpPool, PoolIp, PortRange, PortRanges, Settings, SharedHost};
+pub use snapshot::{EndpointEntry, Listen, Pool, Snapshot};

@@ -1,0 +1,54 @@
+//! Limits and defaults of the store, each with its unit and what it costs.
+
+use std::time::Duration;
+
+/// How long a released address rests before another account may have it.
+pub const ADDRESS_REST: Duration = Duration::from_secs(24 * 60 * 60);
+/// A node's lease: how long its sessions stay known after it was last heard of.
+pub const NODE_LEASE_TTL: Duration = Duration::from_secs(15);
+/// Attempts of one write that loses against others. With a jittered back-off of at most 50 ms each
+/// the worst write takes a second longer before `PTC_STORE_CONFLICT`.
+pub const WRITE_ATTEMPTS: u32 = 20;
+/// Longest back-off between two attempts of a write.
+pub const WRITE_BACKOFF_MAX: Duration = Duration::from_millis(50);
+/// Writes of one account go one after the other; this many queues share all accounts.
+pub const WRITE_QUEUES: usize = 64;
+/// How often offline random addresses and finished rests are looked for.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Claims that one sweep changes at most, so that it never makes a huge transaction.
+pub const SWEEP_CLAIMS_MAX: usize = 256;
+/// Commands that wait for the store's thread; a full queue makes callers wait.
+pub const COMMANDS_MAX: usize = 1024;
+/// Transactions that share one commit, and so one fsync.
+pub const BATCH_MAX: usize = 128;
+/// Revisions kept for watchers that start late.
+pub const HISTORY_REVISIONS_MAX: usize = 16_384;
+/// Bytes of changes kept for watchers: the same again in memory.
+pub const HISTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Changes that one call of a watch returns at most.
+pub const WATCH_BATCH_MAX: usize = 1024;
+/// Endpoints of one session.
+pub const SESSION_ENDPOINTS_MAX: u32 = 1_000;
+/// Bytes of a description.
+pub const DESCRIPTION_BYTES_MAX: usize = 255;
+/// Bytes of a metadata text.
+pub const METADATA_BYTES_MAX: usize = 4_096;
+/// Bytes of a traffic policy text.
+pub const POLICY_BYTES_MAX: usize = 64 * 1024;
+/// Characters of an account's or endpoint's name.
+pub const NAME_CHARS_MAX: usize = 64;
+/// ACL rules of one credential.
+pub const ACL_RULES_MAX: usize = 256;
+/// Blind draws of a random port before the free ports are counted instead.
+pub const DRAW_ATTEMPTS: u32 = 32;
+/// Lowest port of the default public range.
+pub const PUBLIC_PORT_FIRST: u16 = 20_000;
+/// Highest port of the default public range: ten thousand addresses.
+pub const PUBLIC_PORT_LAST: u16 = 29_999;
+/// Takeovers of one agent identity within [`TAKEOVER_WINDOW`] after which the one that serves stays.
+pub const TAKEOVERS_MAX: u32 = 3;
+/// A network that flaps needs a heartbeat's tolerance (15 s) to lose a session silently, so three
+/// takeovers within this time are two live processes.
+pub const TAKEOVER_WINDOW: Duration = Duration::from_secs(30);
+/// Size of the database's write-ahead log, in pages, at which it is folded back (4 MiB).
+pub const WAL_PAGES_MAX: u32 = 1_000;
