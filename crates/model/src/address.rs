@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::url::hostport;
 use crate::{AccountId, AddrId, Timestamp};
 
 /// What an address owns.
@@ -57,7 +58,7 @@ impl ReservedAddr {
     /// The API's `addr`: `host:port`, or the host alone for kind `host`.
     pub fn addr(&self) -> String {
         match self.port {
-            Some(port) => format!("{}:{port}", self.host),
+            Some(port) => hostport(&self.host, port),
             None => self.host.clone(),
         }
     }

@@ -53,14 +53,19 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, ByteSizeError> {
         let refuse = || ByteSizeError(text.chars().take(40).collect());
         let trimmed = text.trim();
-        let split = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+        let split = trimmed
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let number: u64 = number.parse().map_err(|_| refuse())?;
         let unit = unit.trim();
         if unit.is_empty() || unit.eq_ignore_ascii_case("B") {
             return Ok(Self(number));
         }
-        let factor = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(refuse)?;
+        let factor = UNITS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(unit))
+            .ok_or_else(refuse)?;
         number.checked_mul(factor.1).map(Self).ok_or_else(refuse)
     }
 }

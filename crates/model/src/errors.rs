@@ -220,6 +220,7 @@ catalogue! {
     AccountExists "PTC_ACCOUNT_EXISTS" ngrok - http 409 exit EXIT_CONFLICT: "an account of that name exists" => "Choose another name.";
     PlanUnknown "PTC_PLAN_UNKNOWN" ngrok - http 400 exit EXIT_FAILURE: "no such plan" => "Use one of the plans in the message.";
     LastAdminKey "PTC_LAST_ADMIN_KEY" ngrok 601 http 409 exit EXIT_CONFLICT: "the last admin key cannot be deleted" => "Create another admin key first.";
+    ApiUnreachable "PTC_API_UNREACHABLE" ngrok - http 502 exit EXIT_UNREACHABLE: "the API cannot be reached" => "Check --api-url (or PORTCULLIS_API_URL) and that the server runs.";
 
     // Configuration, files, the store and the process
     ConfigInvalid "PTC_CONFIG_INVALID" ngrok - http 400 exit EXIT_CONFIG: "the configuration has errors" => "See each path and cause in the message.";
@@ -247,6 +248,42 @@ impl Code {
     }
 }
 
+/// The catalogue as the body of `docs/errors.md`: one Markdown table, in the table's order.
+pub fn markdown() -> String {
+    let mut text = String::from(MARKDOWN_HEAD);
+    for code in Code::ALL {
+        let ngrok = code
+            .ngrok()
+            .map_or_else(|| "–".to_owned(), |number| format!("ERR_NGROK_{number}"));
+        let cells = [code.title(), code.remedy()].map(|cell| cell.replace('|', "\\|"));
+        let [title, remedy] = cells;
+        text.push_str(&format!(
+            "| `{code}` | {ngrok} | {} | {} | {title} | {remedy} |\n",
+            code.http_status(),
+            code.exit_status()
+        ));
+    }
+    text
+}
+
+/// What stands above the generated table.
+const MARKDOWN_HEAD: &str = "\
+# Errors
+
+Every error carries one of these codes. A code keeps its meaning across releases. In the API's error
+body, `details.code` is the code below and `error_code` is ngrok's name for the same cause where ngrok
+has one, else the code again. On the command line the code stands behind the message, and the process
+exits with the status below. A code that ends a connection is in the connection's record.
+
+Exit statuses: 1 failure, 2 wrong command line, 3 configuration, 4 refused (identity or permission),
+5 conflict (something is taken), 6 unreachable, 7 store or disk.
+
+This file is generated from `crates/model/src/errors.rs` by `cargo xtask docs`.
+
+| code | ngrok | HTTP | exit | meaning | what to do |
+|---|---|---|---|---|---|
+";
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -256,7 +293,11 @@ impl fmt::Display for Code {
 impl FromStr for Code {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.iter().copied().find(|code| code.as_str() == text).ok_or_else(|| text.to_owned())
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| code.as_str() == text)
+            .ok_or_else(|| text.to_owned())
     }
 }
 
@@ -269,7 +310,9 @@ impl Serialize for Code {
 /// A code that this release does not know becomes [`Code::Internal`]: a newer peer may send more.
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(String::deserialize(deserializer)?.parse().unwrap_or(Self::Internal))
+        Ok(String::deserialize(deserializer)?
+            .parse()
+            .unwrap_or(Self::Internal))
     }
 }
 
@@ -289,7 +332,11 @@ pub struct Error {
 impl Error {
     /// An error with its message for the user.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), internal: None }
+        Self {
+            code,
+            message: message.into(),
+            internal: None,
+        }
     }
 
     /// An error whose message is the catalogue's title.
@@ -328,9 +375,15 @@ mod tests {
         for code in Code::ALL {
             let name = code.as_str();
             assert!(seen.insert(name), "{name} stands twice");
-            assert!(name.starts_with("PTC_") && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
+            assert!(
+                name.starts_with("PTC_")
+                    && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+            );
             assert!((200..600).contains(&code.http_status()), "{name}");
-            assert!(code.remedy().ends_with('.') && !code.title().ends_with('.'), "{name}");
+            assert!(
+                code.remedy().ends_with('.') && !code.title().ends_with('.'),
+                "{name}"
+            );
             assert_eq!(name.parse(), Ok(*code));
         }
     }

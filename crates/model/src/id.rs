@@ -156,6 +156,10 @@ mod tests {
         assert!(id.as_str().parse::<ApiKeyId>().is_err());
         assert_eq!(CredentialId::from_ksuid(id.ksuid()), Ok(id));
         assert!("cr_".parse::<CredentialId>().is_err());
-        assert!("cr_zzzzzzzzzzzzzzzzzzzzzzzzzzz".parse::<CredentialId>().is_err());
+        assert!(
+            "cr_zzzzzzzzzzzzzzzzzzzzzzzzzzz"
+                .parse::<CredentialId>()
+                .is_err()
+        );
     }
 }

@@ -63,7 +63,11 @@ impl JoinString {
             ServerTrust::Pin(hash) => URL_SAFE_NO_PAD.encode(hash),
             ServerTrust::Web => "web".to_owned(),
         };
-        let wire = Wire { s: self.server.clone(), k: key, t: self.authtoken.expose().clone() };
+        let wire = Wire {
+            s: self.server.clone(),
+            k: key,
+            t: self.authtoken.expose().clone(),
+        };
         let json = serde_json::to_string(&wire).expect("three strings always serialise");
         Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(json)))
     }
@@ -77,18 +81,26 @@ impl JoinString {
         if body.len() > BYTES_MAX {
             return Err(JoinError::Damaged);
         }
-        let json = URL_SAFE_NO_PAD.decode(body).map_err(|_| JoinError::Damaged)?;
+        let json = URL_SAFE_NO_PAD
+            .decode(body)
+            .map_err(|_| JoinError::Damaged)?;
         let wire: Wire = serde_json::from_slice(&json).map_err(|_| JoinError::Damaged)?;
         let trust = if wire.k == "web" {
             ServerTrust::Web
         } else {
-            let hash = URL_SAFE_NO_PAD.decode(&wire.k).map_err(|_| JoinError::Damaged)?;
+            let hash = URL_SAFE_NO_PAD
+                .decode(&wire.k)
+                .map_err(|_| JoinError::Damaged)?;
             ServerTrust::Pin(hash.try_into().map_err(|_| JoinError::Damaged)?)
         };
         if Token::parse(&wire.t).is_err() || wire.s.rsplit_once(':').is_none() {
             return Err(JoinError::Damaged);
         }
-        Ok(Self { server: wire.s, trust, authtoken: Secret::new(wire.t) })
+        Ok(Self {
+            server: wire.s,
+            trust,
+            authtoken: Secret::new(wire.t),
+        })
     }
 }
 
@@ -101,7 +113,11 @@ mod tests {
     fn join_string_round_trips() {
         let token = Token::new(&ksuid(1_700_000_000, [1; 16]), [2; 24]).reveal();
         for trust in [ServerTrust::Pin([7; 32]), ServerTrust::Web] {
-            let join = JoinString { server: "edge.example.com:7443".into(), trust, authtoken: token.clone() };
+            let join = JoinString {
+                server: "edge.example.com:7443".into(),
+                trust,
+                authtoken: token.clone(),
+            };
             let text = join.reveal();
             assert_eq!(JoinString::parse(text.expose()), Ok(join));
             let cut = &text.expose()[..text.expose().len() - 3];

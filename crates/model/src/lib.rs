@@ -9,6 +9,7 @@ pub mod address;
 pub mod bytes;
 pub mod clock;
 pub mod credential;
+pub mod defaults;
 pub mod endpoint;
 pub mod errors;
 pub mod id;
@@ -25,7 +26,9 @@ pub use clock::Timestamp;
 pub use credential::{ApiKey, Credential};
 pub use endpoint::{Binding, Endpoint, EndpointType};
 pub use errors::{Code, Error};
-pub use id::{AccountId, AddrId, AgentId, ApiKeyId, CredentialId, EndpointId, OperationId, SessionId};
+pub use id::{
+    AccountId, AddrId, AgentId, ApiKeyId, CredentialId, EndpointId, OperationId, SessionId,
+};
 pub use limits::EndpointLimits;
 pub use secret::{Secret, TokenHash};
 pub use session::TunnelSession;

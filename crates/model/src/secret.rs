@@ -72,7 +72,11 @@ impl TokenHash {
 
     /// Whether `secret` hashes to this; constant time.
     pub fn matches(&self, secret: &str) -> bool {
-        Self::of(secret).0.as_bytes().ct_eq(self.0.as_bytes()).into()
+        Self::of(secret)
+            .0
+            .as_bytes()
+            .ct_eq(self.0.as_bytes())
+            .into()
     }
 }
 
@@ -93,13 +97,18 @@ pub struct Token {
 
 /// Why a text is not a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a token: 27 letters and digits, an underscore and 32 url-safe characters are expected")]
+#[error(
+    "not a token: 27 letters and digits, an underscore and 32 url-safe characters are expected"
+)]
 pub struct TokenError;
 
 impl Token {
     /// Makes the token of the record whose id ends in `ksuid`.
     pub fn new(ksuid: &str, entropy: [u8; TOKEN_ENTROPY_BYTES]) -> Self {
-        Self { ksuid: ksuid.to_owned(), secret: Secret::new(URL_SAFE_NO_PAD.encode(entropy)) }
+        Self {
+            ksuid: ksuid.to_owned(),
+            secret: Secret::new(URL_SAFE_NO_PAD.encode(entropy)),
+        }
     }
 
     /// Reads `<KSUID>_<secret>`.
@@ -110,7 +119,10 @@ impl Token {
         let (ksuid, secret) = text.trim().split_once('_').ok_or(TokenError)?;
         let form = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         if is_ksuid(ksuid) && secret.len() == TOKEN_SECRET_CHARS && secret.bytes().all(form) {
-            Ok(Self { ksuid: ksuid.to_owned(), secret: Secret::new(secret.to_owned()) })
+            Ok(Self {
+                ksuid: ksuid.to_owned(),
+                secret: Secret::new(secret.to_owned()),
+            })
         } else {
             Err(TokenError)
         }
@@ -130,10 +142,12 @@ impl Token {
 /// Lower-case hexadecimal of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+            text
+        })
 }
 
 #[cfg(test)]

@@ -4,14 +4,34 @@
 //! Must never: resolve a name or know which addresses exist.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::Binding;
 use crate::errors::{Code, Error};
 
-/// A complete endpoint URL, `tcp://host:port`, host in lower case.
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use parse::parse;
+pub(crate) use parse::{Host, read_host, read_port};
+
+/// What the names of internal endpoints end in.
+pub const INTERNAL_SUFFIX: &str = ".internal";
+
+/// `host:port`, with brackets around an IPv6 address.
+pub fn hostport(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// A complete endpoint URL, `tcp://host:port`, host in lower case. An IPv6 address stands in
+/// brackets in the text, and without them in [`EndpointUrl::host`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EndpointUrl {
@@ -31,12 +51,21 @@ pub enum UrlRequest {
 }
 
 impl EndpointUrl {
-    /// From parts that were checked; the host is put in lower case.
+    /// From parts that were checked; the host is put in lower case, an IPv6 address in its
+    /// shortest form without brackets.
     pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.to_ascii_lowercase(), port }
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
+        let host = match bare.parse::<Ipv6Addr>() {
+            Ok(ip) => ip.to_string(),
+            Err(_) => bare.to_ascii_lowercase(),
+        };
+        Self { host, port }
     }
 
-    /// Lower-case host name.
+    /// Lower-case host name, or an IP address without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -46,9 +75,36 @@ impl EndpointUrl {
         self.port
     }
 
-    /// `host:port`.
+    /// `host:port`, with brackets around an IPv6 address.
     pub fn hostport(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        hostport(&self.host, self.port)
+    }
+
+    /// Whether the host is an internal name.
+    pub fn is_internal(&self) -> bool {
+        self.host.ends_with(INTERNAL_SUFFIX)
+    }
+
+    /// Whether the first label is `*`.
+    pub fn is_wildcard(&self) -> bool {
+        self.host.starts_with("*.")
+    }
+
+    /// The wildcard URLs that cover this one, the most specific first: `a.b.internal` is covered by
+    /// `*.b.internal`, then by `*.internal`. A URL that is itself a wildcard starts with the next
+    /// wider one. Public URLs have none.
+    pub fn wildcards(&self) -> impl Iterator<Item = Self> + '_ {
+        let rest = if self.is_internal() {
+            self.host.as_str()
+        } else {
+            ""
+        };
+        rest.match_indices('.')
+            .map(|(at, _)| Self {
+                host: format!("*{}", &rest[at..]),
+                port: self.port,
+            })
+            .filter(move |url| url.host != self.host)
     }
 
     /// The scheme; `tcp` until TLS endpoints come.
@@ -59,7 +115,11 @@ impl EndpointUrl {
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tcp://{}:{}", self.host, self.port)
+        if self.host.contains(':') {
+            write!(f, "tcp://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "tcp://{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -68,9 +128,16 @@ impl FromStr for EndpointUrl {
     fn from_str(text: &str) -> Result<Self, Error> {
         match parse(text, None)?.1 {
             UrlRequest::Exact(url) => Ok(url),
-            UrlRequest::Random | UrlRequest::Host(_) => {
-                Err(Error::new(Code::UrlPortMissing, format!("`{text}` has no port; write it as `tcp://host:port`")))
-            }
+            UrlRequest::Random => Err(Error::new(
+                Code::UrlPortMissing,
+                "`tcp://` names neither host nor port, and both are needed here; write `tcp://host:port`",
+            )),
+            UrlRequest::Host(host) => Err(Error::new(
+                Code::UrlPortMissing,
+                format!(
+                    "`tcp://{host}` has no port, and one is needed here; write `tcp://{host}:20001` with the port you mean"
+                ),
+            )),
         }
     }
 }
@@ -86,14 +153,4 @@ impl From<EndpointUrl> for String {
     fn from(url: EndpointUrl) -> Self {
         url.to_string()
     }
-}
-
-/// Reads an endpoint URL and settles its binding: the one given, else `internal` for a host that
-/// ends in `.internal`, else `public`. An empty text is `tcp://`.
-///
-/// # Errors
-/// One code per rule (`PTC_URL_…`); the message says what is wrong and proposes the right form.
-pub fn parse(text: &str, binding: Option<Binding>) -> Result<(Binding, UrlRequest), Error> {
-    let _ = (text, binding);
-    Err(Error::of(Code::UrlMalformed))
 }

@@ -1,1 +1,41 @@
-//! Traffic Policy: parse, check, compile, decide. Pure.
+//! Traffic Policy: parse, check, compile, decide.
+//!
+//! A policy is a document (YAML or JSON) with the phase `on_tcp_connect`: rules of actions, run from
+//! top to bottom for every connection until one of them decides. [`Policy::compile`] finds all
+//! problems at once; [`Policy::on_tcp_connect`] decides without allocating and without I/O.
+//!
+//! ```
+//! use portcullis_model::EndpointType;
+//! use portcullis_policy::{Conn, Decision, Policy};
+//!
+//! let text = "
+//! on_tcp_connect:
+//!   - actions:
+//!       - type: restrict-ips
+//!         config: { allow: [10.0.0.0/8] }
+//!       - type: forward-internal
+//!         config: { url: tcp://db.internal:5432 }
+//! ";
+//! let policy = Policy::compile(text, EndpointType::Cloud)?;
+//! let server = "203.0.113.5:20001".parse().expect("an address");
+//! let client = "10.1.2.3:40000".parse().expect("an address");
+//! let verdict = policy.on_tcp_connect(&Conn::new(client, server));
+//! assert!(matches!(verdict.decision, Decision::Forward { .. }));
+//! # Ok::<(), portcullis_model::Error>(())
+//! ```
+//!
+//! Must never: do I/O, resolve a name, read a clock, or know which endpoints exist.
+
+pub mod cidr;
+mod compile;
+mod decide;
+pub mod defaults;
+mod document;
+mod render;
+mod suggest;
+mod trace;
+
+pub use compile::Notice;
+pub use decide::{Conn, Decision, OnError, Policy, Step, Verdict};
+pub use render::with_cidrs;
+pub use trace::{Entry, Log, Ran};

@@ -1,0 +1,1 @@
+//! ACL rules: forms, refusals, and properties.

@@ -1,0 +1,1 @@
+//! Endpoint URLs: every rule with its code, and properties.

@@ -1,0 +1,1 @@
+//! CIDRs: strict reading, and matching against a naive search.

@@ -1,0 +1,295 @@
+//! The compiled policy and its decision for one connection.
+//!
+//! Must never: allocate, fail, or look anything up while it decides.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use portcullis_model::{EndpointType, EndpointUrl, Error};
+
+use crate::cidr::CidrSet;
+use crate::compile::{self, Notice};
+use crate::trace::{Log, Ran};
+
+#[cfg(test)]
+mod tests;
+
+/// A compiled policy. The default is the empty one, which falls through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) notices: Vec<Notice>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// The rule's name, or its place such as `on_tcp_connect[1]`.
+    pub(crate) label: Arc<str>,
+    pub(crate) actions: Vec<Action>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    ForwardInternal {
+        url: Arc<EndpointUrl>,
+        on_error: OnError,
+    },
+    Deny,
+    CloseConnection,
+    RestrictIps(RestrictIps),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RestrictIps {
+    pub(crate) enforce: bool,
+    pub(crate) allow: CidrSet,
+    pub(crate) deny: CidrSet,
+}
+
+/// What `forward-internal` does when its target cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// The connection ends.
+    #[default]
+    Halt,
+    /// The policy goes on behind the action: [`Policy::resume_after`].
+    Continue,
+}
+
+/// What a policy knows of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Conn {
+    /// The client, as a trusted PROXY header names it, else the socket's peer.
+    pub client: SocketAddr,
+    /// The address that the client connected to.
+    pub server: SocketAddr,
+}
+
+impl Conn {
+    /// A connection from `client` to `server`.
+    pub fn new(client: SocketAddr, server: SocketAddr) -> Self {
+        Self { client, server }
+    }
+}
+
+/// The place of an action in its policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Step {
+    /// Which rule, from 0.
+    pub rule: u16,
+    /// Which action of it, from 0.
+    pub action: u16,
+}
+
+/// What is to become of the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Hand it to an internal endpoint of the same account, whose policy runs next.
+    Forward {
+        /// The endpoint's URL.
+        url: Arc<EndpointUrl>,
+        /// What to do when that fails; for [`OnError::Continue`] ask [`Policy::resume_after`].
+        on_error: OnError,
+        /// Where in the policy this is.
+        step: Step,
+    },
+    /// `deny` ran: close it.
+    Deny {
+        /// The rule's name or place.
+        rule: Arc<str>,
+    },
+    /// `close-connection` ran: close it.
+    Close {
+        /// The rule's name or place.
+        rule: Arc<str>,
+    },
+    /// `restrict-ips` does not let the client in: close it.
+    Restricted {
+        /// The rule's name or place.
+        rule: Arc<str>,
+        /// The network in `deny` that holds the client; `None`: no network in `allow` does.
+        matched: Option<IpNet>,
+    },
+    /// No action decided: an agent endpoint goes to its upstream.
+    FallThrough,
+}
+
+/// A decision and what ran on the way to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What is to become of the connection.
+    pub decision: Decision,
+    /// What ran.
+    pub log: Log,
+}
+
+impl Policy {
+    /// Reads, checks and compiles a document. An empty text is the empty policy.
+    ///
+    /// # Errors
+    /// All problems at once, each with its path in the document, under the code of the problem
+    /// (`PTC_POLICY_…`), or `PTC_POLICY_INVALID` when their codes differ.
+    pub fn compile(text: &str, kind: EndpointType) -> Result<Self, Error> {
+        compile::compile(text, kind)
+    }
+
+    /// The policy of `--cidr-allow` and `--cidr-deny`: a client gets in when it is in some `allow`
+    /// (all are, where there is none) and in no `deny`. Two empty lists make the empty policy.
+    pub fn from_cidrs(allow: &[IpNet], deny: &[IpNet]) -> Self {
+        if allow.is_empty() && deny.is_empty() {
+            return Self::default();
+        }
+        let everyone = [
+            IpNet::V4(ipnet::Ipv4Net::default()),
+            IpNet::V6(ipnet::Ipv6Net::default()),
+        ];
+        let allow = if allow.is_empty() { &everyone } else { allow };
+        let restrict = RestrictIps {
+            enforce: true,
+            allow: allow.iter().copied().collect(),
+            deny: deny.iter().copied().collect(),
+        };
+        let rule = Rule {
+            label: Arc::from(crate::render::FLAGS_RULE_NAME),
+            actions: vec![Action::RestrictIps(restrict)],
+        };
+        Self {
+            rules: vec![rule],
+            notices: Vec::new(),
+        }
+    }
+
+    /// What the writer of the document should know, though it works.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// Whether it has no rules.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Whether every connection is decided, so that none falls through.
+    pub fn is_terminating(&self) -> bool {
+        self.rules
+            .iter()
+            .flat_map(|rule| &rule.actions)
+            .any(Action::is_terminating)
+    }
+
+    /// The internal endpoints that it may forward to.
+    pub fn targets(&self) -> impl Iterator<Item = &EndpointUrl> {
+        self.rules
+            .iter()
+            .flat_map(|rule| &rule.actions)
+            .filter_map(|action| match action {
+                Action::ForwardInternal { url, .. } => Some(url.as_ref()),
+                Action::Deny | Action::CloseConnection | Action::RestrictIps(_) => None,
+            })
+    }
+
+    /// Decides what becomes of a connection.
+    pub fn on_tcp_connect(&self, conn: &Conn) -> Verdict {
+        self.run(Step { rule: 0, action: 0 }, conn)
+    }
+
+    /// Goes on behind a `forward-internal` with `on_error: continue` that failed.
+    pub fn resume_after(&self, step: Step, conn: &Conn) -> Verdict {
+        self.run(
+            Step {
+                rule: step.rule,
+                action: step.action.saturating_add(1),
+            },
+            conn,
+        )
+    }
+
+    fn run(&self, start: Step, conn: &Conn) -> Verdict {
+        let mut log = Log::default();
+        for (rule_place, rule) in (0_u16..).zip(&self.rules).skip(usize::from(start.rule)) {
+            let first = if rule_place == start.rule {
+                usize::from(start.action)
+            } else {
+                0
+            };
+            for (action_place, action) in (0_u16..).zip(&rule.actions).skip(first) {
+                let step = Step {
+                    rule: rule_place,
+                    action: action_place,
+                };
+                let (ran, decision) = action.run(rule, step, conn);
+                log.push(step, ran);
+                if let Some(decision) = decision {
+                    return Verdict { decision, log };
+                }
+            }
+        }
+        Verdict {
+            decision: Decision::FallThrough,
+            log,
+        }
+    }
+}
+
+impl Action {
+    /// Whether it ends the policy whatever happens.
+    pub(crate) fn is_terminating(&self) -> bool {
+        match self {
+            Self::Deny | Self::CloseConnection => true,
+            Self::ForwardInternal { on_error, .. } => *on_error == OnError::Halt,
+            Self::RestrictIps(_) => false,
+        }
+    }
+
+    fn run(&self, rule: &Rule, step: Step, conn: &Conn) -> (Ran, Option<Decision>) {
+        let label = || Arc::clone(&rule.label);
+        match self {
+            Self::ForwardInternal { url, on_error } => {
+                let decision = Decision::Forward {
+                    url: Arc::clone(url),
+                    on_error: *on_error,
+                    step,
+                };
+                (Ran::ForwardInternal, Some(decision))
+            }
+            Self::Deny => (Ran::Deny, Some(Decision::Deny { rule: label() })),
+            Self::CloseConnection => (
+                Ran::CloseConnection,
+                Some(Decision::Close { rule: label() }),
+            ),
+            Self::RestrictIps(restrict) => match restrict.refuses(conn) {
+                Ok(matched) => (Ran::Allowed { matched }, None),
+                Err(matched) if restrict.enforce => (
+                    Ran::Restricted {
+                        matched,
+                        enforced: true,
+                    },
+                    Some(Decision::Restricted {
+                        rule: label(),
+                        matched,
+                    }),
+                ),
+                Err(matched) => (
+                    Ran::Restricted {
+                        matched,
+                        enforced: false,
+                    },
+                    None,
+                ),
+            },
+        }
+    }
+}
+
+impl RestrictIps {
+    /// The network in `allow` that lets the client in, or the one in `deny`, if any, that keeps it out.
+    fn refuses(&self, conn: &Conn) -> Result<IpNet, Option<IpNet>> {
+        let client = conn.client.ip();
+        match self.deny.find(client) {
+            Some(denied) => Err(Some(denied)),
+            None => self.allow.find(client).ok_or(None),
+        }
+    }
+}

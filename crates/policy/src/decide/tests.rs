@@ -1,0 +1,1 @@
+//! Decisions: order, restriction, resuming.

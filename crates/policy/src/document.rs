@@ -1,0 +1,1 @@
+//! Reading a document, YAML or JSON, into plain values; bounded in depth, size and repetition.
