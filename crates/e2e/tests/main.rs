@@ -1,1 +1,16 @@
 //! The end-to-end tests: one binary, one module a subject. They drive the built product.
+
+mod agents;
+mod api_client;
+mod bad_input;
+mod commands;
+mod crowds;
+mod databases;
+mod direct;
+mod half_close;
+mod names;
+mod proxy_protocol;
+mod real_services;
+mod restarts;
+mod tenants;
+mod upstreams;
