@@ -29,7 +29,8 @@ pub enum Incoming {
     Opened,
     /// REFUSED: the upstream could not be reached (edge only). Answer with RELEASED.
     Refused,
-    /// DATA: hand the payload on.
+    /// DATA: hand the payload on, as long as [`ChannelState::is_discarding`] stays false: a RESET sent
+    /// while the payload is still arriving makes the rest of it waste.
     Deliver,
     /// DATA or OPENED of an open that this side has reset: read the payload and throw it away.
     Discard,
@@ -162,6 +163,11 @@ impl ChannelState {
     /// Whether the peer has sent END, RESET, REFUSED or RELEASED for the current open.
     pub fn peer_ended(&self) -> bool {
         self.theirs != Flow::Open
+    }
+
+    /// Whether this side has cut the current open: payload that still arrives is thrown away.
+    pub fn is_discarding(&self) -> bool {
+        self.closed || self.discarding
     }
 
     /// Closes the channel from this side: an I/O error, an `abort`, a deadline.

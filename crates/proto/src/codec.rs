@@ -11,6 +11,8 @@ use crate::message::Message;
 
 /// Bytes of the length in front of a message.
 pub const PREFIX_BYTES: usize = 4;
+/// Bytes of buffer that a decoder keeps between messages; nearly every message is smaller.
+const BUFFER_KEPT_BYTES: usize = 1024;
 /// Characters of an unknown type's name that an error repeats.
 const NAME_CHARS_MAX: usize = 64;
 
@@ -158,6 +160,8 @@ impl Decoder {
         }
         let message = decode(&self.buffer[PREFIX_BYTES..])?;
         self.buffer.clear();
+        // A session whose one large message was a policy doesn't keep 64 KiB for its heartbeats.
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
         Ok(Some(message))
     }
 

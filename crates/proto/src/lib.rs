@@ -17,3 +17,4 @@ pub use codec::{CodecError, Decoder};
 pub use frame::{FrameType, Header, OpenHeader};
 pub use handshake::{SessionKey, VersionRange};
 pub use message::{AgentMessage, EdgeMessage, FirstMessage, Message};
+pub use session::{AgentMachine, EdgeMachine};
