@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// # Errors
 /// What is wrong with it, for the user.
 pub fn parse(text: &str) -> Result<IpNet, String> {
-    let shown = crate::compile::quoted(text);
+    let shown = crate::document::quoted(text);
     let Some((address, mask)) = text.split_once('/') else {
         return Err(match text.parse::<IpAddr>() {
             Ok(ip) => format!(

@@ -1,6 +1,14 @@
 //! Documents made from flags: agents send policies as text.
 
-use portcullis_model::Error;
+use portcullis_model::{Code, Error};
+use serde_json::{Value, json};
+
+use crate::cidr;
+use crate::compile::{LEGACY_PHASE, PHASE};
+use crate::document::{self, Node};
+
+#[cfg(test)]
+mod tests;
 
 /// Name of the rule that `--cidr-allow` and `--cidr-deny` make.
 pub(crate) const FLAGS_RULE_NAME: &str = "cidr flags";
@@ -10,13 +18,75 @@ pub(crate) const FLAGS_RULE_NAME: &str = "cidr flags";
 /// is, or an empty one.
 ///
 /// # Errors
-/// `PTC_POLICY_CIDR` for flags that are no CIDRs, and `PTC_POLICY_UNPARSABLE` or `PTC_POLICY_PHASE`
-/// for a policy that cannot be put behind them.
+/// `PTC_POLICY_CIDR` for flags that are no CIDRs, and `PTC_POLICY_UNPARSABLE` or
+/// `PTC_POLICY_TOO_LARGE` for a policy that cannot be put behind them.
 pub fn with_cidrs(
     allow: &[String],
     deny: &[String],
     policy: Option<&str>,
 ) -> Result<String, Error> {
-    let _ = (allow, deny);
-    Ok(policy.unwrap_or_default().to_owned())
+    if allow.is_empty() && deny.is_empty() {
+        return Ok(policy.unwrap_or_default().to_owned());
+    }
+    check("--cidr-allow", allow)?;
+    check("--cidr-deny", deny)?;
+    let rule = flags_rule(allow, deny);
+    let mut document = match document::read(policy.unwrap_or_default())? {
+        Node::Null => serde_json::Map::new(),
+        Node::Map(entries) => entries
+            .into_iter()
+            .map(|(key, value)| (key, value.into_json()))
+            .collect(),
+        other => {
+            let message = format!(
+                "policy: a policy is a map with the key `{PHASE}`, and this is {}",
+                other.what()
+            );
+            return Err(Error::new(Code::PolicyUnparsable, message));
+        }
+    };
+    let phase = if document.contains_key(LEGACY_PHASE) {
+        LEGACY_PHASE
+    } else {
+        PHASE
+    };
+    match document.entry(phase).or_insert_with(|| json!([])) {
+        Value::Array(rules) => rules.insert(0, rule),
+        absent @ Value::Null => *absent = json!([rule]),
+        _ => {
+            return Err(Error::new(
+                Code::PolicyUnparsable,
+                format!("policy: {phase}: a list of rules is expected"),
+            ));
+        }
+    }
+    Ok(Value::Object(document).to_string())
+}
+
+/// `--cidr-deny` alone means "everyone but these", where a policy's `deny` alone lets nobody in.
+fn flags_rule(allow: &[String], deny: &[String]) -> Value {
+    let allow = if allow.is_empty() {
+        json!(["0.0.0.0/0", "::/0"])
+    } else {
+        json!(allow)
+    };
+    json!({
+        "name": FLAGS_RULE_NAME,
+        "actions": [{ "type": "restrict-ips", "config": { "allow": allow, "deny": deny } }],
+    })
+}
+
+fn check(flag: &str, cidrs: &[String]) -> Result<(), Error> {
+    let faults: Vec<String> = cidrs
+        .iter()
+        .filter_map(|text| cidr::parse(text).err())
+        .collect();
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::new(
+            Code::PolicyCidr,
+            format!("{flag}: {}", faults.join("; ")),
+        ))
+    }
 }

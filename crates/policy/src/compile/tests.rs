@@ -1,0 +1,1 @@
+//! Documents: every problem with its code and path.

@@ -1,0 +1,1 @@
+//! Documents: forms, faults, and bombs.
