@@ -6,22 +6,30 @@
 
 pub mod clock;
 pub mod compile;
+pub mod conformance;
 pub mod defaults;
+mod engine;
 pub mod error;
 pub mod kv;
+mod memory;
 mod records;
 pub mod registry;
 pub mod requests;
 pub mod settings;
 pub mod snapshot;
+mod sqlite;
 
 pub use clock::{Clock, ManualClock};
+pub use engine::EmbeddedStore;
 pub use error::StoreError;
 pub use kv::Store;
+pub use memory::MemoryStore;
 pub use registry::{Bootstrap, OpenedSession, Registry, Superseded, Written};
 pub use requests::{
     AccountUpdate, AddressUpdate, ApiKeyUpdate, BindSpec, BoundUpdate, CredentialUpdate, DirectSpec,
     EndpointUpdate, NewAccount, NewAddress, NewApiKey, NewCloudEndpoint, NewCredential, NewSession,
 };
 pub use settings::{IpPool, PoolIp, PortRange, PortRanges, Settings, SharedHost};
+
 pub use snapshot::{EndpointEntry, Listen, Pool, Snapshot};
+pub use sqlite::SqliteStore;
