@@ -1,0 +1,139 @@
+//! The accept loop: takes connections from a listener and hands each to a task with its permit.
+//! Errors are classified: the peer's fault goes on, lack of descriptors or memory backs off, anything
+//! else ends the loop. Over the cap connections are reset and counted, never queued.
+//!
+//! Must never: await anything of a connection; a silent peer costs its permit and nothing else.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::defaults::{ACCEPT_BACKOFF_MAX, ACCEPT_BACKOFF_MIN};
+use crate::socket::reset_on_drop;
+
+/// Hears what an accept loop does; metrics do. Every call must return at once.
+pub trait AcceptObserver: Send + Sync {
+    /// A connection was handed on.
+    fn accepted(&self) {}
+    /// A connection was reset because no permit was left.
+    fn shed(&self) {}
+    /// A connection died in the queue, or the network refused it; the loop goes on.
+    fn peer_error(&self, _error: &io::Error) {}
+    /// No descriptor or memory was left; the loop pauses.
+    fn backoff(&self, _error: &io::Error, _pause: Duration) {}
+}
+
+/// Hears nothing.
+impl AcceptObserver for () {}
+
+/// What an accept loop runs with.
+#[derive(Clone)]
+pub struct AcceptOptions {
+    /// Connections that may be alive at once; the permit of each goes with it.
+    pub permits: Arc<Semaphore>,
+    /// Ends the loop; the listener is closed then.
+    pub shutdown: CancellationToken,
+    /// Hears what happens.
+    pub observer: Arc<dyn AcceptObserver>,
+}
+
+/// Runs until the shutdown or until the listener fails for good. `on_accept` is called in the loop:
+/// it spawns a task and returns.
+///
+/// # Errors
+/// The listener's error that will not go away. Shutdown is no error.
+pub async fn run<F>(listener: TcpListener, options: AcceptOptions, on_accept: F) -> io::Result<()>
+where
+    F: Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) + Send,
+{
+    run_source(listener, options, on_accept).await
+}
+
+/// Where connections come from: a listener, or a test.
+trait Source: Send {
+    /// The next connection.
+    fn next(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+}
+
+impl Source for TcpListener {
+    async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.accept().await
+    }
+}
+
+async fn run_source<S, F>(mut source: S, options: AcceptOptions, on_accept: F) -> io::Result<()>
+where
+    S: Source,
+    F: Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) + Send,
+{
+    let mut pause = ACCEPT_BACKOFF_MIN;
+    loop {
+        // Shutdown first: a flood of connections must not outrun it.
+        let next = tokio::select! {
+            biased;
+            () = options.shutdown.cancelled() => return Ok(()),
+            next = source.next() => next,
+        };
+        let error = match next {
+            Ok((stream, peer)) => {
+                pause = ACCEPT_BACKOFF_MIN;
+                admit(stream, peer, &options, &on_accept);
+                continue;
+            }
+            Err(error) => error,
+        };
+        match classify(&error) {
+            Fault::Peer => options.observer.peer_error(&error),
+            Fault::Resources => {
+                options.observer.backoff(&error, pause);
+                tokio::select! {
+                    biased;
+                    () = options.shutdown.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(ACCEPT_BACKOFF_MAX);
+            }
+            Fault::Listener => return Err(error),
+        }
+    }
+}
+
+fn admit<F>(stream: TcpStream, peer: SocketAddr, options: &AcceptOptions, on_accept: &F)
+where
+    F: Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) + Send,
+{
+    // A closed semaphore counts as full: its owner is going away.
+    let Ok(permit) = Arc::clone(&options.permits).try_acquire_owned() else {
+        reset_on_drop(&stream);
+        options.observer.shed();
+        return;
+    };
+    options.observer.accepted();
+    on_accept(stream, SocketAddr::new(peer.ip().to_canonical(), peer.port()), permit);
+}
+
+/// Whose fault an error of `accept` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Peer,
+    Resources,
+    Listener,
+}
+
+/// accept(2): errors pending on the new socket come out of `accept` and mean that one peer; the list
+/// is the manual's. EPERM is a firewall's refusal.
+fn classify(error: &io::Error) -> Fault {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Fault::Resources,
+        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT) => Fault::Listener,
+        _ => Fault::Peer,
+    }
+}
+
+#[cfg(test)]
+mod tests;

