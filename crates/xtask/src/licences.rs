@@ -1,7 +1,11 @@
 //! Licences and banned packages, read from the resolved dependency graph; the same rules stand in
 //! `deny.toml` for cargo-deny. This check needs no network and no further tool.
 
-use cargo_metadata::Metadata;
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::Context as _;
+use cargo_metadata::{Metadata, Package};
 
 /// Licences that a dependency may offer.
 const ALLOWED: &[&str] = &[
@@ -35,9 +39,12 @@ const BANNED: &[&str] = &[
 ];
 
 /// What breaks the rules.
-pub(crate) fn check(metadata: &Metadata) -> Vec<String> {
+pub(crate) fn check(root: &Path, metadata: &Metadata) -> anyhow::Result<Vec<String>> {
     let mut problems = Vec::new();
-    for package in &metadata.packages {
+    let used = used(root)?;
+    let is_used =
+        |package: &&Package| used.contains(&format!("{} v{}", package.name, package.version));
+    for package in metadata.packages.iter().filter(is_used) {
         let name = package.name.as_str();
         if BANNED.contains(&name) {
             problems.push(format!("{name} {} is banned", package.version));
@@ -51,7 +58,41 @@ pub(crate) fn check(metadata: &Metadata) -> Vec<String> {
             None => problems.push(format!("{name} names no licence")),
         }
     }
-    problems
+    Ok(problems)
+}
+
+/// Names and versions that are really built, on any target; cargo's metadata also lists what only a
+/// feature nobody enables would bring.
+fn used(root: &Path) -> anyhow::Result<HashSet<String>> {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--workspace",
+            "--target",
+            "all",
+        ])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(root)
+        .output()
+        .context("cargo tree lists the packages")?;
+    anyhow::ensure!(
+        tree.status.success(),
+        "cargo tree: {}",
+        String::from_utf8_lossy(&tree.stderr)
+    );
+    let words = |line: &str| {
+        line.split(' ')
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" v")
+            .replace("vv", "v")
+    };
+    Ok(String::from_utf8(tree.stdout)?
+        .lines()
+        .map(name_and_version)
+        .collect())
 }
 
 /// Whether an SPDX expression can be met with the list. `AND` needs every part, `OR` and `/` one.

@@ -28,12 +28,20 @@ enum Task {
     Docs,
 }
 
-fn main() -> anyhow::Result<()> {
-    let root = root()?;
-    match Task::parse() {
+fn main() -> std::process::ExitCode {
+    let task = Task::parse();
+    let done = root().and_then(|root| match task {
         Task::Tidy { shrink } => tidy(&root, shrink),
         Task::Docs => docs::write(&root),
-    }
+    });
+    // Not returned from `main`: that would print a backtrace where one is asked for by the environment.
+    done.map_or_else(
+        |error| {
+            eprintln!("xtask: {error:#}");
+            std::process::ExitCode::FAILURE
+        },
+        |()| std::process::ExitCode::SUCCESS,
+    )
 }
 
 /// The repository's root, from where this crate lies.
@@ -51,7 +59,7 @@ fn tidy(root: &Path, shrink: bool) -> anyhow::Result<()> {
     let metadata = layers::metadata(root)?;
     let mut problems = Vec::new();
     problems.extend(layers::check(&metadata));
-    problems.extend(licences::check(&metadata));
+    problems.extend(licences::check(root, &metadata)?);
     problems.extend(sources::check(&files));
     problems.extend(functions::check(root, &files, shrink)?);
     problems.extend(docs::check(root)?);
