@@ -89,6 +89,7 @@ fn used(root: &Path) -> anyhow::Result<HashSet<String>> {
             .join(" v")
             .replace("vv", "v")
     };
+    let name_and_version = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
     Ok(String::from_utf8(tree.stdout)?
         .lines()
         .map(name_and_version)
