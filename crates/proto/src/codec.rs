@@ -15,6 +15,8 @@ pub const PREFIX_BYTES: usize = 4;
 const BUFFER_KEPT_BYTES: usize = 1024;
 /// Characters of an unknown type's name that an error repeats.
 const NAME_CHARS_MAX: usize = 64;
+/// Characters of the parser's words that an error repeats.
+const CAUSE_CHARS_MAX: usize = 200;
 
 /// Why bytes are not a message, or a message not bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,16 +105,18 @@ pub fn decode<M: Message>(body: &[u8]) -> Result<M, CodecError> {
     serde_json::from_value(value).map_err(|e| CodecError::Malformed { kind, cause: mask(&e) })
 }
 
-/// serde quotes wrong values (`invalid type: string "…"`); what stands in quotes there may be a
-/// secret in the wrong field, so only field names, which serde puts in backticks, are kept.
+/// serde quotes wrong values in quotation marks or backticks; what stands there may be a secret in
+/// the wrong field, so nothing quoted is kept but the name of a missing field, which is ours.
 fn mask(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let mut parts = text.split('"');
-    let head = parts.next().unwrap_or_default();
-    let quoted = text.contains('"');
-    let tail = text.rsplit('"').next().filter(|_| quoted).unwrap_or_default();
-    let whole = if quoted { format!("{head}\"…\"{tail}") } else { text.clone() };
-    whole.chars().take(200).collect()
+    let quote = |c| c == '"' || c == '`';
+    let masked = match (text.find(quote), text.rfind(quote)) {
+        (Some(first), Some(last)) if !text.starts_with("missing field") => {
+            format!("{}…{}", &text[..first], &text[last + 1..])
+        }
+        _ => text,
+    };
+    masked.chars().take(CAUSE_CHARS_MAX).collect()
 }
 
 /// Takes messages out of a stream of bytes as they come. It holds one message at most and takes no

@@ -1,0 +1,176 @@
+//! One example of every message and frame, with every field set.
+
+use portcullis_model::endpoint::ProxyVersion;
+use portcullis_model::id::ConnectionId;
+use portcullis_model::{
+    AccountId, AgentId, Binding, Code, EndpointId, EndpointLimits, EndpointUrl, Error, Secret, SessionId,
+};
+use portcullis_proto::message::{
+    Abort, Bind, Bound, ChannelHello, Drain, Fatal, Goodbye, Heartbeat, HeartbeatAck, Hello, NeedChannels, Refused,
+    Stop, StopEndpoint, Unbind, Unbound, Update, Updated, Welcome,
+};
+use portcullis_proto::{AgentMessage, EdgeMessage, FirstMessage, FrameType, Header, OpenHeader, SessionKey, frame};
+use portcullis_proto::{VersionRange, handshake};
+
+pub fn endpoint() -> EndpointId {
+    EndpointId::new(1_700_000_000, [1; 16])
+}
+
+pub fn session() -> SessionId {
+    SessionId::new(1_700_000_000, [2; 16])
+}
+
+pub fn account() -> AccountId {
+    AccountId::new(1_700_000_000, [3; 16])
+}
+
+pub fn key() -> SessionKey {
+    SessionKey::new([9; 32])
+}
+
+pub fn hello() -> Hello {
+    Hello {
+        versions: VersionRange { min: 1, max: 1 },
+        authtoken: Secret::new("2YGWmD4Ut6d8ZxVtQ4bYqA1wXyz_0123456789abcdefABCDEF0123456789".to_owned()),
+        agent_id: AgentId::new(1_700_000_000, [4; 16]),
+        agent_secret: Secret::new("agent-secret".to_owned()),
+        generation: 7,
+        agent_version: "0.1.0".to_owned(),
+        os: "linux".to_owned(),
+        arch: "x86_64".to_owned(),
+        hostname: "db-1".to_owned(),
+        metadata: "rack \"4\", Zürich".to_owned(),
+        heartbeat_interval_ms: 10_000,
+        heartbeat_tolerance_ms: 15_000,
+        remote_management: true,
+    }
+}
+
+pub fn bind() -> Bind {
+    Bind {
+        req: 1,
+        name: "postgres".to_owned(),
+        url: "tcp://edge.example.com:20001".to_owned(),
+        binding: Some(Binding::Public),
+        pooling_enabled: true,
+        description: "the database".to_owned(),
+        metadata: "team=data".to_owned(),
+        traffic_policy: "on_tcp_connect:\n  - actions:\n      - type: deny\n".to_owned(),
+        upstream_url: "tcp://127.0.0.1:5432".to_owned(),
+        proxy_protocol: Some(ProxyVersion::V2),
+        limits: EndpointLimits {
+            idle_timeout_ms: Some(0),
+            client_idle_timeout_ms: Some(1),
+            server_idle_timeout_ms: Some(2),
+            half_close_timeout_ms: Some(3),
+            connect_timeout_ms: Some(4),
+            connections_max: Some(5),
+            connections_per_source_max: Some(6),
+        },
+        ephemeral: true,
+    }
+}
+
+pub fn first_messages() -> Vec<FirstMessage> {
+    let exporter = [5; 32];
+    let mac = handshake::channel_mac(&key(), &session(), 3, &exporter);
+    vec![hello().into(), ChannelHello { session_id: session(), channel: 3, mac }.into()]
+}
+
+pub fn agent_messages() -> Vec<AgentMessage> {
+    let update = Update {
+        req: 2,
+        endpoint_id: endpoint(),
+        description: Some("new".to_owned()),
+        metadata: Some(String::new()),
+        traffic_policy: Some(String::new()),
+        pooling_enabled: Some(false),
+        upstream_url: Some("tcp://127.0.0.1:5433".to_owned()),
+    };
+    vec![
+        bind().into(),
+        update.into(),
+        Unbind { req: 3, endpoint_id: endpoint() }.into(),
+        Heartbeat { nonce: 1 }.into(),
+        HeartbeatAck { nonce: u64::MAX }.into(),
+        Abort { channel: 3, open: 12 }.into(),
+        Goodbye { reason: "PTC_AGENT_STOPPED: interrupted".to_owned() }.into(),
+    ]
+}
+
+pub fn welcome() -> Welcome {
+    Welcome {
+        version: 1,
+        session_id: session(),
+        session_key: key(),
+        node: "node-1".to_owned(),
+        region: "eu".to_owned(),
+        account: account(),
+        server_version: "0.1.0".to_owned(),
+        heartbeat_interval_ms: 10_000,
+        heartbeat_tolerance_ms: 15_000,
+        channels_idle_min: 4,
+        public_host: "edge.example.com".to_owned(),
+    }
+}
+
+pub fn bound(req: u64) -> Bound {
+    Bound {
+        req,
+        endpoint_id: endpoint(),
+        url: EndpointUrl::new("edge.example.com", 20001),
+        binding: Binding::Public,
+        region: "eu".to_owned(),
+    }
+}
+
+pub fn edge_messages() -> Vec<EdgeMessage> {
+    let taken = Error::new(Code::AddressTaken, "tcp://edge.example.com:20001 is taken; choose another port");
+    let draining = Error::of(Code::ServerDraining);
+    vec![
+        welcome().into(),
+        Fatal::new(&Error::of(Code::AuthtokenUnknown), false).into(),
+        bound(1).into(),
+        Updated { req: 2 }.into(),
+        Unbound { req: 3 }.into(),
+        Refused::new(4, &taken).into(),
+        Heartbeat { nonce: 1 }.into(),
+        HeartbeatAck { nonce: 2 }.into(),
+        NeedChannels { count: 8 }.into(),
+        Stop { code: Code::AgentStopped, message: "stopped through the API".to_owned(), restart: true }.into(),
+        StopEndpoint { endpoint_id: endpoint(), code: Code::AddressInUse, message: "deleted".to_owned() }.into(),
+        Drain { code: draining.code, message: draining.message }.into(),
+        Abort { channel: 3, open: 12 }.into(),
+    ]
+}
+
+pub fn open_header() -> OpenHeader {
+    OpenHeader {
+        endpoint_id: endpoint(),
+        connection_id: ConnectionId::new(1_700_000_000, [6; 16]),
+        client: "198.51.100.7:49152".parse().unwrap(),
+        server: "[2001:db8::1]:20001".parse().unwrap(),
+    }
+}
+
+/// Name, header and payload of an example of every frame.
+pub fn frames() -> Vec<(&'static str, Header, Vec<u8>)> {
+    let refused = Error::new(Code::UpstreamRefused, "127.0.0.1:5432 refused the connection");
+    let open = frame::encode_open(&open_header(), b"\x00\x00\x00\x08\x04\xd2\x16\x2f").unwrap();
+    let reason = frame::encode_reason(&refused).unwrap();
+    let all = [
+        ("open", FrameType::Open, open),
+        ("opened", FrameType::Opened, Vec::new()),
+        ("refused", FrameType::Refused, reason.clone()),
+        ("data", FrameType::Data, b"select 1;\n".to_vec()),
+        ("end", FrameType::End, Vec::new()),
+        ("reset", FrameType::Reset, reason),
+        ("reset_bare", FrameType::Reset, Vec::new()),
+        ("released", FrameType::Released, Vec::new()),
+    ];
+    let numbered = all.into_iter().map(|(name, kind, payload)| {
+        let header = Header::new(kind, 0x0102_0304, payload.len()).unwrap();
+        (name, header, payload)
+    });
+    numbered.collect()
+}
