@@ -82,13 +82,6 @@ fn used(root: &Path) -> anyhow::Result<HashSet<String>> {
         "cargo tree: {}",
         String::from_utf8_lossy(&tree.stderr)
     );
-    let words = |line: &str| {
-        line.split(' ')
-            .take(2)
-            .collect::<Vec<_>>()
-            .join(" v")
-            .replace("vv", "v")
-    };
     let name_and_version = |line: &str| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
     Ok(String::from_utf8(tree.stdout)?
         .lines()
