@@ -235,6 +235,7 @@ catalogue! {
     StoreConflict "PTC_STORE_CONFLICT" ngrok - http 409 exit EXIT_STORE: "the write lost against others several times" => "Try again.";
     StoreVersion "PTC_STORE_VERSION" ngrok - http 500 exit EXIT_STORE: "the store was written by a newer release" => "Run that release or a newer one.";
     FileLimit "PTC_FILE_LIMIT" ngrok - http 503 exit EXIT_FAILURE: "the process has no file descriptors left" => "Raise the limit (ulimit -n, LimitNOFILE).";
+    ServiceManager "PTC_SERVICE_MANAGER" ngrok - http 500 exit EXIT_FAILURE: "the system's service manager cannot do it" => "Run as root where systemd is, or use `portcullis service install --print` and your own supervisor.";
     Internal "PTC_INTERNAL" ngrok - http 500 exit EXIT_FAILURE: "something went wrong inside Portcullis" => "Try again; report it with the operation id if it stays.";
 }
 

@@ -9,14 +9,17 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::defaults::QUOTE_CHARS_MAX;
 use crate::errors::{Code, Error};
 
+mod binding;
+mod host;
 mod parse;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use host::{Host, read_host, read_port};
 pub use parse::parse;
-pub(crate) use parse::{Host, read_host, read_port};
 
 /// What the names of internal endpoints end in.
 pub const INTERNAL_SUFFIX: &str = ".internal";
@@ -152,5 +155,28 @@ impl TryFrom<String> for EndpointUrl {
 impl From<EndpointUrl> for String {
     fn from(url: EndpointUrl) -> Self {
         url.to_string()
+    }
+}
+
+fn refuse<T>(code: Code, message: String) -> Result<T, Error> {
+    Err(Error::new(code, message))
+}
+
+/// The user's text for a message: without user info, at most a line of it, nothing that moves a cursor.
+fn quoted(text: &str) -> String {
+    let shown = match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => {
+            format!("{}…{}", &text[..scheme + 3], &text[at..])
+        }
+        (None, Some(at)) => format!("…{}", &text[at..]),
+        _ => text.to_owned(),
+    };
+    let clean: String = shown
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    match clean.char_indices().nth(QUOTE_CHARS_MAX) {
+        Some((cut, _)) => format!("{}…", &clean[..cut]),
+        None => clean,
     }
 }
