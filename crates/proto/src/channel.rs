@@ -223,7 +223,9 @@ impl ChannelState {
         let flowing = self.theirs == Flow::Open;
         let allowed = match kind {
             FrameType::Open => agent && self.is_free(),
-            FrameType::Opened | FrameType::Refused => !agent && self.verdict == Verdict::Awaited && flowing,
+            FrameType::Opened | FrameType::Refused => {
+                !agent && self.verdict == Verdict::Awaited && flowing
+            }
             FrameType::Data | FrameType::End => self.verdict == Verdict::Opened && flowing,
             FrameType::Reset => self.reset_allowed(self.theirs),
             FrameType::Released => self.release_allowed(self.theirs, self.ours),
@@ -254,12 +256,20 @@ impl ChannelState {
             return Err(Violation::Closed);
         }
         let opens = kind == FrameType::Open && self.role == opener && self.is_free();
-        let expected = if opens { self.open.saturating_add(1) } else { self.open };
+        let expected = if opens {
+            self.open.saturating_add(1)
+        } else {
+            self.open
+        };
         if opens && self.open == OPEN_MAX {
             return self.fail(Violation::Exhausted);
         }
         if found != expected {
-            return self.fail(Violation::WrongOpen { kind, expected, found });
+            return self.fail(Violation::WrongOpen {
+                kind,
+                expected,
+                found,
+            });
         }
         Ok(())
     }

@@ -65,8 +65,10 @@ impl From<CodecError> for Error {
 /// `CodecError::TooLarge`.
 pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, CodecError> {
     let mut bytes = vec![0; PREFIX_BYTES];
-    serde_json::to_writer(&mut bytes, message)
-        .map_err(|e| CodecError::Malformed { kind: message.kind().to_owned(), cause: e.to_string() })?;
+    serde_json::to_writer(&mut bytes, message).map_err(|e| CodecError::Malformed {
+        kind: message.kind().to_owned(),
+        cause: e.to_string(),
+    })?;
     let body = bytes.len() - PREFIX_BYTES;
     match u32::try_from(body) {
         Ok(length) if body <= MESSAGE_BYTES_MAX => {
@@ -83,7 +85,11 @@ pub fn encode<M: Message>(message: &M) -> Result<Vec<u8>, CodecError> {
 /// `CodecError::TooLarge`, before anything of the body is read.
 pub fn body_length(prefix: [u8; PREFIX_BYTES]) -> Result<usize, CodecError> {
     let bytes = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
-    if bytes > MESSAGE_BYTES_MAX { Err(CodecError::TooLarge { bytes }) } else { Ok(bytes) }
+    if bytes > MESSAGE_BYTES_MAX {
+        Err(CodecError::TooLarge { bytes })
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Reads a message's body.
@@ -91,7 +97,8 @@ pub fn body_length(prefix: [u8; PREFIX_BYTES]) -> Result<usize, CodecError> {
 /// # Errors
 /// See [`CodecError`]; it never repeats the values of fields, which may be secret.
 pub fn decode<M: Message>(body: &[u8]) -> Result<M, CodecError> {
-    let value: Value = serde_json::from_slice(body).map_err(|e| CodecError::NotObject(e.to_string()))?;
+    let value: Value =
+        serde_json::from_slice(body).map_err(|e| CodecError::NotObject(e.to_string()))?;
     let Value::Object(fields) = &value else {
         return Err(CodecError::NotObject("another JSON value".to_owned()));
     };
@@ -99,10 +106,15 @@ pub fn decode<M: Message>(body: &[u8]) -> Result<M, CodecError> {
         return Err(CodecError::NoType);
     };
     let Some(kind) = M::TYPES.iter().find(|known| *known == kind) else {
-        return Err(CodecError::UnknownType(kind.chars().take(NAME_CHARS_MAX).collect()));
+        return Err(CodecError::UnknownType(
+            kind.chars().take(NAME_CHARS_MAX).collect(),
+        ));
     };
     let kind = (*kind).to_owned();
-    serde_json::from_value(value).map_err(|e| CodecError::Malformed { kind, cause: mask(&e) })
+    serde_json::from_value(value).map_err(|e| CodecError::Malformed {
+        kind,
+        cause: mask(&e),
+    })
 }
 
 /// serde quotes wrong values in quotation marks or backticks; what stands there may be a secret in

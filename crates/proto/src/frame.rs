@@ -38,8 +38,15 @@ pub enum FrameType {
 
 impl FrameType {
     /// Every type, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Open, Self::Opened, Self::Refused, Self::Data, Self::End, Self::Reset, Self::Released];
+    pub const ALL: [Self; 7] = [
+        Self::Open,
+        Self::Opened,
+        Self::Refused,
+        Self::Data,
+        Self::End,
+        Self::Reset,
+        Self::Released,
+    ];
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
@@ -121,7 +128,11 @@ impl Header {
     pub fn new(kind: FrameType, open: u32, length: usize) -> Result<Self, FrameError> {
         let (min, max) = kind.payload_bounds();
         match u16::try_from(length) {
-            Ok(short) if (min..=max).contains(&length) => Ok(Self { kind, length: short, open }),
+            Ok(short) if (min..=max).contains(&length) => Ok(Self {
+                kind,
+                length: short,
+                open,
+            }),
             _ => Err(FrameError::Length { kind, length }),
         }
     }
@@ -144,7 +155,11 @@ impl Header {
             return Err(FrameError::Reserved(reserved));
         }
         let length = u16::from_be_bytes([l0, l1]);
-        Self::new(kind, u32::from_be_bytes([o0, o1, o2, o3]), usize::from(length))
+        Self::new(
+            kind,
+            u32::from_be_bytes([o0, o1, o2, o3]),
+            usize::from(length),
+        )
     }
 }
 
@@ -168,12 +183,20 @@ pub struct OpenHeader {
 pub fn encode_open(header: &OpenHeader, first_bytes: &[u8]) -> Result<Vec<u8>, FrameError> {
     let kind = FrameType::Open;
     if first_bytes.len() > OPEN_FIRST_BYTES_MAX {
-        return Err(FrameError::Length { kind, length: first_bytes.len() });
+        return Err(FrameError::Length {
+            kind,
+            length: first_bytes.len(),
+        });
     }
     let json = serde_json::to_vec(header).map_err(|_| FrameError::Payload { kind })?;
     let length = match u16::try_from(json.len()) {
         Ok(length) if json.len() <= OPEN_HEADER_BYTES_MAX => length,
-        _ => return Err(FrameError::Length { kind, length: json.len() }),
+        _ => {
+            return Err(FrameError::Length {
+                kind,
+                length: json.len(),
+            });
+        }
     };
     let mut payload = Vec::with_capacity(2 + json.len() + first_bytes.len());
     payload.extend_from_slice(&length.to_be_bytes());
@@ -187,7 +210,9 @@ pub fn encode_open(header: &OpenHeader, first_bytes: &[u8]) -> Result<Vec<u8>, F
 /// # Errors
 /// `FrameError::Payload` when it does not hold what an OPEN frame holds.
 pub fn decode_open(payload: &[u8]) -> Result<(OpenHeader, &[u8]), FrameError> {
-    let malformed = FrameError::Payload { kind: FrameType::Open };
+    let malformed = FrameError::Payload {
+        kind: FrameType::Open,
+    };
     let Some((length, rest)) = payload.split_first_chunk::<2>() else {
         return Err(malformed);
     };

@@ -83,11 +83,15 @@ impl Heartbeat {
         let tolerance = Duration::from_millis(tolerance_ms);
         for (name, value) in [("interval", interval), ("tolerance", tolerance)] {
             if !(HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&value) {
-                let message = format!("the heartbeat {name} is {value:?}; it must lie between 1 s and 5 min");
+                let message =
+                    format!("the heartbeat {name} is {value:?}; it must lie between 1 s and 5 min");
                 return Err(Error::new(Code::HeartbeatInvalid, message));
             }
         }
-        Ok(Self { interval, tolerance })
+        Ok(Self {
+            interval,
+            tolerance,
+        })
     }
 
     /// The interval for the wire.
@@ -103,7 +107,10 @@ impl Heartbeat {
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        Self { interval: crate::defaults::HEARTBEAT_INTERVAL, tolerance: crate::defaults::HEARTBEAT_TOLERANCE }
+        Self {
+            interval: crate::defaults::HEARTBEAT_INTERVAL,
+            tolerance: crate::defaults::HEARTBEAT_TOLERANCE,
+        }
     }
 }
 
@@ -128,7 +135,11 @@ impl TryFrom<String> for SessionKey {
     type Error = SessionKeyError;
     fn try_from(text: String) -> Result<Self, SessionKeyError> {
         let text = Secret::new(text);
-        let bytes = Secret::new(STANDARD.decode(text.expose()).map_err(|_| SessionKeyError)?);
+        let bytes = Secret::new(
+            STANDARD
+                .decode(text.expose())
+                .map_err(|_| SessionKeyError)?,
+        );
         let key = <[u8; SESSION_KEY_BYTES]>::try_from(bytes.expose().as_slice());
         key.map(Self::new).map_err(|_| SessionKeyError)
     }
@@ -162,13 +173,21 @@ pub fn verify_channel_mac(
     claimed: &str,
 ) -> bool {
     match STANDARD.decode(claimed) {
-        Ok(claimed) => mac(key, session, channel, exporter).verify_slice(&claimed).is_ok(),
+        Ok(claimed) => mac(key, session, channel, exporter)
+            .verify_slice(&claimed)
+            .is_ok(),
         Err(_) => false,
     }
 }
 
-fn mac(key: &SessionKey, session: &SessionId, channel: u64, exporter: &[u8; EXPORTER_BYTES]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.0.expose()).expect("HMAC takes a key of any length");
+fn mac(
+    key: &SessionKey,
+    session: &SessionId,
+    channel: u64,
+    exporter: &[u8; EXPORTER_BYTES],
+) -> Hmac<Sha256> {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.0.expose()).expect("HMAC takes a key of any length");
     mac.update(MAC_CONTEXT);
     mac.update(session.as_str().as_bytes());
     mac.update(&channel.to_be_bytes());

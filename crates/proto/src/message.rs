@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use agent::{Abort, Bind, Goodbye, Heartbeat, HeartbeatAck, Unbind, Update};
-pub use edge::{Bound, Drain, Fatal, NeedChannels, Refused, Stop, StopEndpoint, Unbound, Updated, Welcome};
+pub use edge::{
+    Bound, Drain, Fatal, NeedChannels, Refused, Stop, StopEndpoint, Unbound, Updated, Welcome,
+};
 pub use first::{ChannelHello, Hello};
 
 /// A set of messages that one side may send at one point.
@@ -29,7 +31,6 @@ macro_rules! messages {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "type")]
-        #[expect(clippy::large_enum_variant, reason = "a session holds one message at a time")]
         pub enum $name {
             $($(#[$vdoc])* #[serde(rename = $tag)] $variant($body),)+
         }

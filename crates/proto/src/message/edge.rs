@@ -134,7 +134,11 @@ pub struct Drain {
 impl Fatal {
     /// From an error; a message too long for the wire is cut.
     pub fn new(error: &Error, retry: bool) -> Self {
-        Self { code: error.code, message: crate::frame::clip(&error.message), retry }
+        Self {
+            code: error.code,
+            message: crate::frame::clip(&error.message),
+            retry,
+        }
     }
 
     /// As the error it tells.
@@ -146,7 +150,11 @@ impl Fatal {
 impl Refused {
     /// From an error; a message too long for the wire is cut.
     pub fn new(req: u64, error: &Error) -> Self {
-        Self { req, code: error.code, message: clip_refusal(&error.message) }
+        Self {
+            req,
+            code: error.code,
+            message: clip_refusal(&error.message),
+        }
     }
 
     /// As the error it tells.

@@ -16,11 +16,16 @@ struct Wire {
     connections_per_source_max: Option<u32>,
 }
 
-pub(super) fn serialize<S: Serializer>(limits: &EndpointLimits, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn serialize<S: Serializer>(
+    limits: &EndpointLimits,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     limits.serialize(serializer)
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<EndpointLimits, D::Error> {
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<EndpointLimits, D::Error> {
     let wire = Wire::deserialize(deserializer)?;
     Ok(EndpointLimits {
         idle_timeout_ms: wire.idle_timeout_ms,

@@ -10,10 +10,13 @@ use super::pulse::{Beat, Pulse};
 use super::{Action, Cause, Ending, NotSent};
 use crate::codec::{self, CodecError};
 use crate::defaults::{
-    CHANNELS_IDLE_MIN_MAX, HANDSHAKE_TIMEOUT, NEED_CHANNELS_MAX, REQUEST_TIMEOUT, REQUESTS_PENDING_MAX,
+    CHANNELS_IDLE_MIN_MAX, HANDSHAKE_TIMEOUT, NEED_CHANNELS_MAX, REQUEST_TIMEOUT,
+    REQUESTS_PENDING_MAX,
 };
 use crate::handshake::{Heartbeat, VersionRange};
-use crate::message::{self, Abort, AgentMessage, Bind, Bound, EdgeMessage, Goodbye, Hello, Unbind, Update, Welcome};
+use crate::message::{
+    self, Abort, AgentMessage, Bind, Bound, EdgeMessage, Goodbye, Hello, Unbind, Update, Welcome,
+};
 
 /// What the agent's actor is to do.
 pub type AgentAction = Action<AgentMessage, AgentEvent>;
@@ -73,7 +76,11 @@ pub struct AgentSettings {
 impl AgentSettings {
     /// The defaults, with the versions that `hello` offers.
     pub fn of(hello: &Hello) -> Self {
-        Self { versions: hello.versions, handshake_timeout: HANDSHAKE_TIMEOUT, request_timeout: REQUEST_TIMEOUT }
+        Self {
+            versions: hello.versions,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            request_timeout: REQUEST_TIMEOUT,
+        }
     }
 }
 
@@ -117,7 +124,13 @@ impl AgentMachine {
     /// A session whose hello was just sent.
     pub fn new(now: Duration, settings: AgentSettings) -> Self {
         let state = State::Greeting(now + settings.handshake_timeout);
-        Self { settings, state, draining: false, last_req: 0, pending: BTreeMap::new() }
+        Self {
+            settings,
+            state,
+            draining: false,
+            last_req: 0,
+            pending: BTreeMap::new(),
+        }
     }
 
     /// Whether the welcome has come and the session has not ended.
@@ -152,7 +165,11 @@ impl AgentMachine {
     ///
     /// # Errors
     /// When nothing was sent; the session goes on.
-    pub fn bind(&mut self, now: Duration, mut bind: Bind) -> Result<(u64, Vec<AgentAction>), NotSent> {
+    pub fn bind(
+        &mut self,
+        now: Duration,
+        mut bind: Bind,
+    ) -> Result<(u64, Vec<AgentAction>), NotSent> {
         bind.req = self.last_req + 1;
         self.request(now, Request::Bind, bind.req, bind.into())
     }
@@ -161,7 +178,11 @@ impl AgentMachine {
     ///
     /// # Errors
     /// When nothing was sent; the session goes on.
-    pub fn update(&mut self, now: Duration, mut update: Update) -> Result<(u64, Vec<AgentAction>), NotSent> {
+    pub fn update(
+        &mut self,
+        now: Duration,
+        mut update: Update,
+    ) -> Result<(u64, Vec<AgentAction>), NotSent> {
         update.req = self.last_req + 1;
         self.request(now, Request::Update, update.req, update.into())
     }
@@ -170,9 +191,18 @@ impl AgentMachine {
     ///
     /// # Errors
     /// When nothing was sent; the session goes on.
-    pub fn unbind(&mut self, now: Duration, endpoint_id: EndpointId) -> Result<(u64, Vec<AgentAction>), NotSent> {
+    pub fn unbind(
+        &mut self,
+        now: Duration,
+        endpoint_id: EndpointId,
+    ) -> Result<(u64, Vec<AgentAction>), NotSent> {
         let req = self.last_req + 1;
-        self.request(now, Request::Unbind, req, Unbind { req, endpoint_id }.into())
+        self.request(
+            now,
+            Request::Unbind,
+            req,
+            Unbind { req, endpoint_id }.into(),
+        )
     }
 
     /// Tells the edge to drop a channel whose RESET cannot be delivered.
@@ -194,7 +224,11 @@ impl AgentMachine {
 
     /// What the edge said could not be read.
     pub fn handle_undecodable(&mut self, error: CodecError) -> Vec<AgentAction> {
-        if self.is_closed() { Vec::new() } else { self.end(Cause::Violation, error.into(), true) }
+        if self.is_closed() {
+            Vec::new()
+        } else {
+            self.end(Cause::Violation, error.into(), true)
+        }
     }
 
     /// Takes a message of the edge.
@@ -220,8 +254,13 @@ impl AgentMachine {
                 if beat == Beat::Lost {
                     return self.lost("the server gave no sign of life");
                 }
-                if let Some((req, (request, _))) = self.pending.first_key_value().filter(|(_, (_, at))| now >= *at) {
-                    let words = format!("the server did not answer {} {req} in time", request.word());
+                if let Some((req, (request, _))) = self
+                    .pending
+                    .first_key_value()
+                    .filter(|(_, (_, at))| now >= *at)
+                {
+                    let words =
+                        format!("the server did not answer {} {req} in time", request.word());
                     return self.lost(&words);
                 }
                 match beat {
@@ -250,7 +289,8 @@ impl AgentMachine {
         }
         codec::encode(&message)?;
         self.last_req = req;
-        self.pending.insert(req, (request, now + self.settings.request_timeout));
+        self.pending
+            .insert(req, (request, now + self.settings.request_timeout));
         Ok((req, vec![Action::Send(message)]))
     }
 
@@ -258,17 +298,30 @@ impl AgentMachine {
         match message {
             EdgeMessage::Welcome(welcome) => self.welcomed(now, welcome),
             EdgeMessage::Error(fatal) => self.end(Cause::Peer, fatal.error(), fatal.retry),
-            other => self.violation(&format!("`{}` came before `welcome`", message::Message::kind(&other))),
+            other => self.violation(&format!(
+                "`{}` came before `welcome`",
+                message::Message::kind(&other)
+            )),
         }
     }
 
     fn welcomed(&mut self, now: Duration, mut welcome: Welcome) -> Vec<AgentAction> {
         if !self.settings.versions.contains(welcome.version) {
             let VersionRange { min, max } = self.settings.versions;
-            let words = format!("the server chose protocol version {}, {min} to {max} were offered", welcome.version);
-            return self.end(Cause::Violation, Error::new(Code::VersionUnsupported, words), false);
+            let words = format!(
+                "the server chose protocol version {}, {min} to {max} were offered",
+                welcome.version
+            );
+            return self.end(
+                Cause::Violation,
+                Error::new(Code::VersionUnsupported, words),
+                false,
+            );
         }
-        match Heartbeat::from_millis(welcome.heartbeat_interval_ms, welcome.heartbeat_tolerance_ms) {
+        match Heartbeat::from_millis(
+            welcome.heartbeat_interval_ms,
+            welcome.heartbeat_tolerance_ms,
+        ) {
             Ok(heartbeat) => {
                 self.state = State::Established(Pulse::new(now, heartbeat));
                 welcome.channels_idle_min = welcome.channels_idle_min.min(CHANNELS_IDLE_MIN_MAX);
@@ -280,7 +333,9 @@ impl AgentMachine {
 
     fn established(&mut self, now: Duration, message: EdgeMessage) -> Vec<AgentAction> {
         let event = match message {
-            EdgeMessage::Bound(bound) => return self.answered(bound.req, Some(Request::Bind), AgentEvent::Bound(bound)),
+            EdgeMessage::Bound(bound) => {
+                return self.answered(bound.req, Some(Request::Bind), AgentEvent::Bound(bound));
+            }
             EdgeMessage::Updated(message::Updated { req }) => {
                 return self.answered(req, Some(Request::Update), AgentEvent::Updated { req });
             }
@@ -288,19 +343,30 @@ impl AgentMachine {
                 return self.answered(req, Some(Request::Unbind), AgentEvent::Unbound { req });
             }
             EdgeMessage::Refused(refused) => {
-                let event = AgentEvent::Refused { req: refused.req, error: refused.error() };
+                let event = AgentEvent::Refused {
+                    req: refused.req,
+                    error: refused.error(),
+                };
                 return self.answered(refused.req, None, event);
             }
             EdgeMessage::Heartbeat(beat) => {
-                return vec![Action::Send(message::HeartbeatAck { nonce: beat.nonce }.into())];
+                return vec![Action::Send(
+                    message::HeartbeatAck { nonce: beat.nonce }.into(),
+                )];
             }
             EdgeMessage::HeartbeatAck(ack) => return self.acked(now, ack.nonce),
             EdgeMessage::Stop(stop) => {
-                return self.end(Cause::Peer, Error::new(stop.code, stop.message), stop.restart);
+                return self.end(
+                    Cause::Peer,
+                    Error::new(stop.code, stop.message),
+                    stop.restart,
+                );
             }
             EdgeMessage::Error(fatal) => return self.end(Cause::Peer, fatal.error(), fatal.retry),
             EdgeMessage::Welcome(_) => return self.violation("`welcome` came twice"),
-            EdgeMessage::NeedChannels(need) => AgentEvent::NeedChannels(need.count.min(NEED_CHANNELS_MAX)),
+            EdgeMessage::NeedChannels(need) => {
+                AgentEvent::NeedChannels(need.count.min(NEED_CHANNELS_MAX))
+            }
             EdgeMessage::StopEndpoint(stop) => AgentEvent::EndpointStopped {
                 endpoint_id: stop.endpoint_id,
                 error: Error::new(stop.code, stop.message),
@@ -314,11 +380,23 @@ impl AgentMachine {
         vec![Action::Event(event)]
     }
 
-    fn answered(&mut self, req: u64, expected: Option<Request>, event: AgentEvent) -> Vec<AgentAction> {
+    fn answered(
+        &mut self,
+        req: u64,
+        expected: Option<Request>,
+        event: AgentEvent,
+    ) -> Vec<AgentAction> {
         match self.pending.remove(&req) {
-            Some((request, _)) if expected.is_none_or(|expected| expected == request) => vec![Action::Event(event)],
-            Some((request, _)) => self.violation(&format!("{} {req} got the answer to another request", request.word())),
-            None => self.violation(&format!("an answer to request {req}, which does not wait for one")),
+            Some((request, _)) if expected.is_none_or(|expected| expected == request) => {
+                vec![Action::Event(event)]
+            }
+            Some((request, _)) => self.violation(&format!(
+                "{} {req} got the answer to another request",
+                request.word()
+            )),
+            None => self.violation(&format!(
+                "an answer to request {req}, which does not wait for one"
+            )),
         }
     }
 
@@ -329,24 +407,38 @@ impl AgentMachine {
         match pulse.answered(now, nonce) {
             Ok(Some(latency)) => vec![Action::Event(AgentEvent::Latency(latency))],
             Ok(None) => Vec::new(),
-            Err(()) => self.violation(&format!("an answer to heartbeat {nonce}, which was never sent")),
+            Err(()) => self.violation(&format!(
+                "an answer to heartbeat {nonce}, which was never sent"
+            )),
         }
     }
 
     fn lost(&mut self, words: &str) -> Vec<AgentAction> {
-        self.end(Cause::Lost, Error::new(Code::ServerUnreachable, words), true)
+        self.end(
+            Cause::Lost,
+            Error::new(Code::ServerUnreachable, words),
+            true,
+        )
     }
 
     /// Retry: the server may be restarted or upgraded; the back-off bounds what a hopeless one costs.
     fn violation(&mut self, words: &str) -> Vec<AgentAction> {
-        self.end(Cause::Violation, Error::new(Code::ProtocolViolation, words), true)
+        self.end(
+            Cause::Violation,
+            Error::new(Code::ProtocolViolation, words),
+            true,
+        )
     }
 
     fn end(&mut self, cause: Cause, error: Error, retry: bool) -> Vec<AgentAction> {
         let established = self.is_established();
         self.state = State::Closed;
         self.pending.clear();
-        let close = Action::Close(Ending { cause, error: error.clone(), retry });
+        let close = Action::Close(Ending {
+            cause,
+            error: error.clone(),
+            retry,
+        });
         if !established || cause == Cause::Lost {
             return vec![close];
         }

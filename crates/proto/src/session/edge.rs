@@ -9,12 +9,14 @@ use portcullis_model::{AccountId, Binding, Code, EndpointId, EndpointUrl, Error,
 use super::pulse::{Beat, Pulse};
 use super::{Action, Cause, Ending};
 use crate::codec::CodecError;
-use crate::defaults::{HANDSHAKE_TIMEOUT, NEED_CHANNELS_MAX, REQUESTS_PENDING_MAX, STOP_TIMEOUT, VERSIONS};
+use crate::defaults::{
+    HANDSHAKE_TIMEOUT, NEED_CHANNELS_MAX, REQUESTS_PENDING_MAX, STOP_TIMEOUT, VERSIONS,
+};
 use crate::frame::clip;
 use crate::handshake::{Heartbeat, SessionKey, VersionRange, choose_version};
 use crate::message::{
-    self, Abort, AgentMessage, Bind, Bound, Drain, EdgeMessage, Fatal, Hello, NeedChannels, Refused, Stop,
-    StopEndpoint, Unbind, Update, Welcome,
+    self, Abort, AgentMessage, Bind, Bound, Drain, EdgeMessage, Fatal, Hello, NeedChannels,
+    Refused, Stop, StopEndpoint, Unbind, Update, Welcome,
 };
 
 /// What the edge's actor is to do.
@@ -48,7 +50,11 @@ pub struct EdgeSettings {
 
 impl Default for EdgeSettings {
     fn default() -> Self {
-        Self { versions: VERSIONS, handshake_timeout: HANDSHAKE_TIMEOUT, stop_timeout: STOP_TIMEOUT }
+        Self {
+            versions: VERSIONS,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            stop_timeout: STOP_TIMEOUT,
+        }
     }
 }
 
@@ -102,7 +108,8 @@ impl EdgeMachine {
     /// `PTC_VERSION_UNSUPPORTED` or `PTC_HEARTBEAT_INVALID`: send [`Fatal`] without retry and close.
     pub fn accept(now: Duration, hello: &Hello, settings: EdgeSettings) -> Result<Self, Error> {
         let version = choose_version(settings.versions, hello.versions)?;
-        let heartbeat = Heartbeat::from_millis(hello.heartbeat_interval_ms, hello.heartbeat_tolerance_ms)?;
+        let heartbeat =
+            Heartbeat::from_millis(hello.heartbeat_interval_ms, hello.heartbeat_tolerance_ms)?;
         Ok(Self {
             settings,
             version,
@@ -167,7 +174,11 @@ impl EdgeMachine {
 
     /// Ends the session with an error: a refused authentication, or anything the agent must be told.
     pub fn fail(&mut self, error: Error, retry: bool) -> Vec<EdgeAction> {
-        if self.is_closed() { Vec::new() } else { self.end(Cause::Local, error, retry) }
+        if self.is_closed() {
+            Vec::new()
+        } else {
+            self.end(Cause::Local, error, retry)
+        }
     }
 
     /// Answers a bind.
@@ -179,7 +190,17 @@ impl EdgeMachine {
         binding: Binding,
         region: String,
     ) -> Vec<EdgeAction> {
-        self.answer(req, Bound { req, endpoint_id, url, binding, region }.into())
+        self.answer(
+            req,
+            Bound {
+                req,
+                endpoint_id,
+                url,
+                binding,
+                region,
+            }
+            .into(),
+        )
     }
 
     /// Answers an update.
@@ -199,12 +220,24 @@ impl EdgeMachine {
 
     /// Asks the agent for more channels.
     pub fn need_channels(&mut self, count: u32) -> Vec<EdgeAction> {
-        self.tell(NeedChannels { count: count.min(NEED_CHANNELS_MAX) }.into())
+        self.tell(
+            NeedChannels {
+                count: count.min(NEED_CHANNELS_MAX),
+            }
+            .into(),
+        )
     }
 
     /// Tells the agent that an endpoint was taken offline.
     pub fn stop_endpoint(&mut self, endpoint_id: EndpointId, error: &Error) -> Vec<EdgeAction> {
-        self.tell(StopEndpoint { endpoint_id, code: error.code, message: clip(&error.message) }.into())
+        self.tell(
+            StopEndpoint {
+                endpoint_id,
+                code: error.code,
+                message: clip(&error.message),
+            }
+            .into(),
+        )
     }
 
     /// Tells the agent to drop a channel whose RESET cannot be delivered.
@@ -218,7 +251,13 @@ impl EdgeMachine {
             return Vec::new();
         }
         self.draining = self.is_established();
-        self.tell(Drain { code: error.code, message: clip(&error.message) }.into())
+        self.tell(
+            Drain {
+                code: error.code,
+                message: clip(&error.message),
+            }
+            .into(),
+        )
     }
 
     /// Ends the session: the agent goes, or comes back anew with `restart`. The connection is closed
@@ -226,7 +265,11 @@ impl EdgeMachine {
     pub fn stop(&mut self, now: Duration, error: Error, restart: bool) -> Vec<EdgeAction> {
         match &self.state {
             State::Established(_) => {
-                let stop = Stop { code: error.code, message: clip(&error.message), restart };
+                let stop = Stop {
+                    code: error.code,
+                    message: clip(&error.message),
+                    restart,
+                };
                 self.state = State::Stopping(now + self.settings.stop_timeout, Box::new(error));
                 self.pending.clear();
                 vec![Action::Send(stop.into())]
@@ -238,20 +281,29 @@ impl EdgeMachine {
 
     /// What the agent said could not be read.
     pub fn handle_undecodable(&mut self, error: CodecError) -> Vec<EdgeAction> {
-        if self.is_closed() { Vec::new() } else { self.end(Cause::Violation, error.into(), true) }
+        if self.is_closed() {
+            Vec::new()
+        } else {
+            self.end(Cause::Violation, error.into(), true)
+        }
     }
 
     /// Takes a message of the agent.
     pub fn handle_message(&mut self, now: Duration, message: AgentMessage) -> Vec<EdgeAction> {
         match &mut self.state {
             State::Closed => Vec::new(),
-            State::Authenticating(_) => {
-                self.violation(&format!("`{}` came before `welcome`", message::Message::kind(&message)))
-            }
+            State::Authenticating(_) => self.violation(&format!(
+                "`{}` came before `welcome`",
+                message::Message::kind(&message)
+            )),
             State::Stopping(_, error) => {
                 let error = (**error).clone();
                 // What the agent asked before it read `stop` is void.
-                if matches!(message, AgentMessage::Goodbye(_)) { self.close(Cause::Local, error) } else { Vec::new() }
+                if matches!(message, AgentMessage::Goodbye(_)) {
+                    self.close(Cause::Local, error)
+                } else {
+                    Vec::new()
+                }
             }
             State::Established(pulse) => {
                 pulse.alive();
@@ -265,7 +317,11 @@ impl EdgeMachine {
         match &mut self.state {
             State::Authenticating(deadline) if now >= *deadline => {
                 let words = "the agent could not be authenticated in time";
-                self.end(Cause::Local, Error::new(Code::ServerUnreachable, words), true)
+                self.end(
+                    Cause::Local,
+                    Error::new(Code::ServerUnreachable, words),
+                    true,
+                )
             }
             State::Stopping(deadline, error) if now >= *deadline => {
                 let error = (**error).clone();
@@ -295,11 +351,17 @@ impl EdgeMachine {
             }
             AgentMessage::Update(update) => self.asked(update.req, EdgeEvent::Update(update)),
             AgentMessage::Unbind(unbind) => self.asked(unbind.req, EdgeEvent::Unbind(unbind)),
-            AgentMessage::Heartbeat(beat) => vec![Action::Send(message::HeartbeatAck { nonce: beat.nonce }.into())],
+            AgentMessage::Heartbeat(beat) => vec![Action::Send(
+                message::HeartbeatAck { nonce: beat.nonce }.into(),
+            )],
             AgentMessage::HeartbeatAck(ack) => self.acked(now, ack.nonce),
             AgentMessage::Abort(abort) => vec![Action::Event(EdgeEvent::Abort(abort))],
             AgentMessage::Goodbye(goodbye) => {
-                let words = if goodbye.reason.is_empty() { "the agent said goodbye" } else { goodbye.reason.as_str() };
+                let words = if goodbye.reason.is_empty() {
+                    "the agent said goodbye"
+                } else {
+                    goodbye.reason.as_str()
+                };
                 self.close(Cause::Peer, Error::new(Code::AgentStopped, clip(words)))
             }
         }
@@ -308,11 +370,17 @@ impl EdgeMachine {
     /// Requests count up, so that an answer can belong to one only.
     fn asked(&mut self, req: u64, event: EdgeEvent) -> Vec<EdgeAction> {
         if req <= self.last_req {
-            return self.violation(&format!("request {req} came behind request {}", self.last_req));
+            return self.violation(&format!(
+                "request {req} came behind request {}",
+                self.last_req
+            ));
         }
         self.last_req = req;
         if self.pending.len() >= REQUESTS_PENDING_MAX {
-            let words = format!("{} requests wait for their answers already", self.pending.len());
+            let words = format!(
+                "{} requests wait for their answers already",
+                self.pending.len()
+            );
             let error = Error::new(Code::ApiConcurrency, words);
             return vec![Action::Send(Refused::new(req, &error).into())];
         }
@@ -322,11 +390,19 @@ impl EdgeMachine {
 
     /// An answer whose request is gone, because the session stops or has ended, is dropped.
     fn answer(&mut self, req: u64, message: EdgeMessage) -> Vec<EdgeAction> {
-        if self.pending.remove(&req) { self.tell(message) } else { Vec::new() }
+        if self.pending.remove(&req) {
+            self.tell(message)
+        } else {
+            Vec::new()
+        }
     }
 
     fn tell(&mut self, message: EdgeMessage) -> Vec<EdgeAction> {
-        if self.is_established() { vec![Action::Send(message)] } else { Vec::new() }
+        if self.is_established() {
+            vec![Action::Send(message)]
+        } else {
+            Vec::new()
+        }
     }
 
     fn acked(&mut self, now: Duration, nonce: u64) -> Vec<EdgeAction> {
@@ -336,13 +412,19 @@ impl EdgeMachine {
         match pulse.answered(now, nonce) {
             Ok(Some(latency)) => vec![Action::Event(EdgeEvent::Latency(latency))],
             Ok(None) => Vec::new(),
-            Err(()) => self.violation(&format!("an answer to heartbeat {nonce}, which was never sent")),
+            Err(()) => self.violation(&format!(
+                "an answer to heartbeat {nonce}, which was never sent"
+            )),
         }
     }
 
     /// Retry, as on the agent's side: an upgrade may mend it, and back-off bounds the cost.
     fn violation(&mut self, words: &str) -> Vec<EdgeAction> {
-        self.end(Cause::Violation, Error::new(Code::ProtocolViolation, words), true)
+        self.end(
+            Cause::Violation,
+            Error::new(Code::ProtocolViolation, words),
+            true,
+        )
     }
 
     /// Ends with a last word to the agent.
@@ -358,6 +440,10 @@ impl EdgeMachine {
     fn close(&mut self, cause: Cause, error: Error) -> Vec<EdgeAction> {
         self.state = State::Closed;
         self.pending.clear();
-        vec![Action::Close(Ending { cause, error, retry: false })]
+        vec![Action::Close(Ending {
+            cause,
+            error,
+            retry: false,
+        })]
     }
 }

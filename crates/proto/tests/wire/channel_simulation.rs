@@ -9,11 +9,36 @@ use crate::pair::{End, Script, check_bytes};
 use crate::seeds::{Rng, each_seed};
 
 const SCRIPTS: [Script; 5] = [
-    Script { edge: &[7, 1, 9], agent: &[5, 8], refuses: false, last_to_end: None },
-    Script { edge: &[4], agent: &[6, 6, 6], refuses: false, last_to_end: Some(Role::Agent) },
-    Script { edge: &[6, 6, 6], agent: &[4], refuses: false, last_to_end: Some(Role::Edge) },
-    Script { edge: &[], agent: &[], refuses: false, last_to_end: None },
-    Script { edge: &[5], agent: &[5], refuses: true, last_to_end: None },
+    Script {
+        edge: &[7, 1, 9],
+        agent: &[5, 8],
+        refuses: false,
+        last_to_end: None,
+    },
+    Script {
+        edge: &[4],
+        agent: &[6, 6, 6],
+        refuses: false,
+        last_to_end: Some(Role::Agent),
+    },
+    Script {
+        edge: &[6, 6, 6],
+        agent: &[4],
+        refuses: false,
+        last_to_end: Some(Role::Edge),
+    },
+    Script {
+        edge: &[],
+        agent: &[],
+        refuses: false,
+        last_to_end: None,
+    },
+    Script {
+        edge: &[5],
+        agent: &[5],
+        refuses: true,
+        last_to_end: None,
+    },
 ];
 const OPENS: u32 = 2;
 
@@ -28,7 +53,10 @@ enum Who {
 /// Runs two ends until nothing moves; `who` resets once `at` bytes have arrived in all. `every` says
 /// how many ticks a byte takes in each direction. Returns the ends and the bytes moved.
 fn run(script: Script, who: Who, at: usize, every: [usize; 2]) -> (End, End, usize) {
-    let (mut edge, mut agent) = (End::new(Role::Edge, script, OPENS), End::new(Role::Agent, script, 0));
+    let (mut edge, mut agent) = (
+        End::new(Role::Edge, script, OPENS),
+        End::new(Role::Agent, script, 0),
+    );
     let mut moved = 0;
     let mut tick = 0_usize;
     let mut fired = false;
@@ -44,11 +72,15 @@ fn run(script: Script, who: Who, at: usize, every: [usize; 2]) -> (End, End, usi
         }
         let idle = !(edge.step() | agent.step()) && edge.wire.is_empty() && agent.wire.is_empty();
         tick += 1;
-        if tick.is_multiple_of(every[0]) && let Some(byte) = edge.wire.pop_front() {
+        if tick.is_multiple_of(every[0])
+            && let Some(byte) = edge.wire.pop_front()
+        {
             agent.receive(byte);
             moved += 1;
         }
-        if tick.is_multiple_of(every[1]) && let Some(byte) = agent.wire.pop_front() {
+        if tick.is_multiple_of(every[1])
+            && let Some(byte) = agent.wire.pop_front()
+        {
             edge.receive(byte);
             moved += 1;
         }
@@ -61,7 +93,12 @@ fn run(script: Script, who: Who, at: usize, every: [usize; 2]) -> (End, End, usi
 fn check_free(edge: &End, agent: &End) {
     check_bytes(edge, agent);
     check_bytes(agent, edge);
-    assert!(edge.state.is_free() && agent.state.is_free(), "{:?} {:?}", edge.state, agent.state);
+    assert!(
+        edge.state.is_free() && agent.state.is_free(),
+        "{:?} {:?}",
+        edge.state,
+        agent.state
+    );
     assert_eq!(edge.opens_left, 0, "every client had its turn");
 }
 
@@ -104,7 +141,11 @@ struct Link {
 
 impl Link {
     fn end(&mut self, role: Role) -> &mut End {
-        if role == Role::Edge { &mut self.edge } else { &mut self.agent }
+        if role == Role::Edge {
+            &mut self.edge
+        } else {
+            &mut self.agent
+        }
     }
 
     /// A RESET that can't be flushed: tell the peer on the control connection, drop the channel. What
@@ -120,7 +161,11 @@ impl Link {
     }
 
     fn tick(&mut self, rng: &mut Rng) {
-        let role = if rng.one_in(2) { Role::Edge } else { Role::Agent };
+        let role = if rng.one_in(2) {
+            Role::Edge
+        } else {
+            Role::Agent
+        };
         match rng.below(40) {
             0 => self.end(role).reset(),
             1 if rng.one_in(20) => self.clog(role, rng),
@@ -147,7 +192,11 @@ impl Link {
 
     /// Lets everything arrive.
     fn settle(&mut self) {
-        while self.edge.step() | self.agent.step() | !self.edge.wire.is_empty() | !self.agent.wire.is_empty() {
+        while self.edge.step()
+            | self.agent.step()
+            | !self.edge.wire.is_empty()
+            | !self.agent.wire.is_empty()
+        {
             self.carry(Role::Edge, 1000);
             self.carry(Role::Agent, 1000);
         }
@@ -165,8 +214,15 @@ fn independent_channels_in_any_order_keep_their_clients_apart() {
         let mut links: Vec<Link> = (0..8)
             .map(|_| {
                 let script = SCRIPTS[rng.below(SCRIPTS.len())];
-                let (edge, agent) = (End::new(Role::Edge, script, 6), End::new(Role::Agent, script, 0));
-                Link { edge, agent, abort_to: [VecDeque::new(), VecDeque::new()] }
+                let (edge, agent) = (
+                    End::new(Role::Edge, script, 6),
+                    End::new(Role::Agent, script, 0),
+                );
+                Link {
+                    edge,
+                    agent,
+                    abort_to: [VecDeque::new(), VecDeque::new()],
+                }
             })
             .collect();
         for _ in 0..8_000 {
@@ -179,7 +235,12 @@ fn independent_channels_in_any_order_keep_their_clients_apart() {
             check_bytes(&link.agent, &link.edge);
             let free = link.edge.state.is_free() && link.agent.state.is_free();
             let closed = link.edge.state.is_closed() && link.agent.state.is_closed();
-            assert!(free || closed, "{:?} {:?}", link.edge.state, link.agent.state);
+            assert!(
+                free || closed,
+                "{:?} {:?}",
+                link.edge.state,
+                link.agent.state
+            );
         }
     });
 }
@@ -187,7 +248,11 @@ fn independent_channels_in_any_order_keep_their_clients_apart() {
 #[test]
 fn frames_that_nobody_may_send_close_the_channel_and_deliver_nothing() {
     each_seed("hostile", 2_000, |rng| {
-        let role = if rng.one_in(2) { Role::Edge } else { Role::Agent };
+        let role = if rng.one_in(2) {
+            Role::Edge
+        } else {
+            Role::Agent
+        };
         let mut state = ChannelState::new(role);
         for _ in 0..200 {
             let kind = FrameType::ALL[rng.below(7)];
@@ -223,7 +288,10 @@ fn header(kind: FrameType, open: u32) -> Header {
 fn opened() -> ChannelState {
     let mut edge = ChannelState::new(Role::Edge);
     assert_eq!(edge.open_next(), Ok(1));
-    assert_eq!(edge.on_recv(&header(FrameType::Opened, 1)), Ok(Incoming::Opened));
+    assert_eq!(
+        edge.on_recv(&header(FrameType::Opened, 1)),
+        Ok(Incoming::Opened)
+    );
     edge
 }
 
@@ -231,12 +299,19 @@ fn opened() -> ChannelState {
 fn another_number_closes_the_channel() {
     for found in [0, 2, u32::MAX] {
         let mut edge = opened();
-        let refused = Violation::WrongOpen { kind: FrameType::Data, expected: 1, found };
+        let refused = Violation::WrongOpen {
+            kind: FrameType::Data,
+            expected: 1,
+            found,
+        };
         assert_eq!(edge.on_recv(&header(FrameType::Data, found)), Err(refused));
         assert!(edge.is_closed());
     }
     let mut agent = ChannelState::new(Role::Agent);
-    assert!(agent.on_recv(&header(FrameType::Open, 2)).is_err(), "opens count from 1");
+    assert!(
+        agent.on_recv(&header(FrameType::Open, 2)).is_err(),
+        "opens count from 1"
+    );
 }
 
 #[test]
@@ -249,14 +324,20 @@ fn an_open_before_both_released_closes_the_channel() {
     assert!(agent.clone().on_recv(&header(FrameType::Open, 2)).is_err());
     agent.on_recv(&header(FrameType::Released, 1)).unwrap();
     assert!(agent.is_free());
-    assert_eq!(agent.on_recv(&header(FrameType::Open, 2)), Ok(Incoming::Open));
+    assert_eq!(
+        agent.on_recv(&header(FrameType::Open, 2)),
+        Ok(Incoming::Open)
+    );
 }
 
 #[test]
 fn data_after_the_end_closes_the_channel() {
     let mut edge = opened();
     assert_eq!(edge.on_recv(&header(FrameType::End, 1)), Ok(Incoming::End));
-    let refused = Violation::NotAllowed { kind: FrameType::Data, open: 1 };
+    let refused = Violation::NotAllowed {
+        kind: FrameType::Data,
+        open: 1,
+    };
     assert_eq!(edge.on_recv(&header(FrameType::Data, 1)), Err(refused));
 }
 
@@ -264,7 +345,10 @@ fn data_after_the_end_closes_the_channel() {
 fn a_reset_may_follow_an_end() {
     let mut edge = opened();
     edge.on_recv(&header(FrameType::End, 1)).unwrap();
-    assert_eq!(edge.on_recv(&header(FrameType::Reset, 1)), Ok(Incoming::Reset));
+    assert_eq!(
+        edge.on_recv(&header(FrameType::Reset, 1)),
+        Ok(Incoming::Reset)
+    );
     assert!(edge.clone().on_recv(&header(FrameType::Reset, 1)).is_err());
     edge.on_send(FrameType::Reset, 1).unwrap();
     edge.on_send(FrameType::Released, 1).unwrap();
@@ -276,13 +360,22 @@ fn a_reset_may_follow_an_end() {
 fn data_after_an_own_reset_is_thrown_away() {
     let mut edge = opened();
     edge.on_send(FrameType::Reset, 1).unwrap();
-    assert_eq!(edge.on_recv(&header(FrameType::Data, 1)), Ok(Incoming::Discard));
+    assert_eq!(
+        edge.on_recv(&header(FrameType::Data, 1)),
+        Ok(Incoming::Discard)
+    );
     edge.on_send(FrameType::Released, 1).unwrap();
-    assert_eq!(edge.on_recv(&header(FrameType::Data, 1)), Ok(Incoming::Discard));
+    assert_eq!(
+        edge.on_recv(&header(FrameType::Data, 1)),
+        Ok(Incoming::Discard)
+    );
     edge.on_recv(&header(FrameType::End, 1)).unwrap();
     edge.on_recv(&header(FrameType::Released, 1)).unwrap();
     assert!(edge.is_free());
-    assert!(edge.on_recv(&header(FrameType::Data, 1)).is_err(), "after the peer's last word");
+    assert!(
+        edge.on_recv(&header(FrameType::Data, 1)).is_err(),
+        "after the peer's last word"
+    );
 }
 
 #[test]

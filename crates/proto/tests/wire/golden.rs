@@ -7,7 +7,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use portcullis_proto::{AgentMessage, EdgeMessage, FirstMessage, FrameType, Header, Message, codec, frame};
+use portcullis_proto::{
+    AgentMessage, EdgeMessage, FirstMessage, FrameType, Header, Message, codec, frame,
+};
 
 use crate::samples;
 
@@ -38,9 +40,16 @@ fn check<M: Message + PartialEq + std::fmt::Debug>(set: &str, messages: Vec<M>) 
         let kind = message.kind();
         assert!(seen.insert(kind), "{kind} stands twice");
         let held = golden(&format!("{set}.{kind}"), &codec::encode(&message).unwrap());
-        assert_eq!(codec::decode::<M>(&held[codec::PREFIX_BYTES..]).unwrap(), message);
+        assert_eq!(
+            codec::decode::<M>(&held[codec::PREFIX_BYTES..]).unwrap(),
+            message
+        );
     }
-    assert_eq!(seen, M::TYPES.iter().copied().collect(), "every message has a golden file");
+    assert_eq!(
+        seen,
+        M::TYPES.iter().copied().collect(),
+        "every message has a golden file"
+    );
 }
 
 #[test]
@@ -55,12 +64,19 @@ fn golden_frames() {
     let mut seen = BTreeSet::new();
     for (name, header, payload) in samples::frames() {
         seen.insert(header.kind as u8);
-        let held = golden(&format!("frame.{name}"), &[header.encode().as_slice(), &payload].concat());
+        let held = golden(
+            &format!("frame.{name}"),
+            &[header.encode().as_slice(), &payload].concat(),
+        );
         let (head, body) = held.split_first_chunk::<8>().unwrap();
         assert_eq!(Header::decode(*head).unwrap(), header);
         assert_eq!(body, payload);
     }
-    assert_eq!(seen.len(), FrameType::ALL.len(), "every frame has a golden file");
+    assert_eq!(
+        seen.len(),
+        FrameType::ALL.len(),
+        "every frame has a golden file"
+    );
 }
 
 #[test]
@@ -74,11 +90,29 @@ fn golden_open_payload_is_read() {
 #[test]
 fn golden_folder_holds_nothing_else() {
     let mut names: BTreeSet<String> = BTreeSet::new();
-    names.extend(FirstMessage::TYPES.iter().map(|kind| format!("first.{kind}.bin")));
-    names.extend(AgentMessage::TYPES.iter().map(|kind| format!("agent.{kind}.bin")));
-    names.extend(EdgeMessage::TYPES.iter().map(|kind| format!("edge.{kind}.bin")));
-    names.extend(samples::frames().iter().map(|(name, ..)| format!("frame.{name}.bin")));
-    let held: BTreeSet<String> =
-        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.extend(
+        FirstMessage::TYPES
+            .iter()
+            .map(|kind| format!("first.{kind}.bin")),
+    );
+    names.extend(
+        AgentMessage::TYPES
+            .iter()
+            .map(|kind| format!("agent.{kind}.bin")),
+    );
+    names.extend(
+        EdgeMessage::TYPES
+            .iter()
+            .map(|kind| format!("edge.{kind}.bin")),
+    );
+    names.extend(
+        samples::frames()
+            .iter()
+            .map(|(name, ..)| format!("frame.{name}.bin")),
+    );
+    let held: BTreeSet<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(held, names);
 }

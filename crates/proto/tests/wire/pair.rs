@@ -9,19 +9,19 @@ use portcullis_proto::{ChannelState, FrameType, Header, Incoming, Role};
 
 /// What both ends do with an open when nothing disturbs them.
 #[derive(Debug, Clone, Copy)]
-pub struct Script {
+pub(crate) struct Script {
     /// Sizes of the DATA frames that the edge sends.
-    pub edge: &'static [usize],
+    pub(crate) edge: &'static [usize],
     /// Sizes of the DATA frames that the agent sends.
-    pub agent: &'static [usize],
+    pub(crate) agent: &'static [usize],
     /// Whether the agent refuses.
-    pub refuses: bool,
+    pub(crate) refuses: bool,
     /// Whether this side ends its direction only after the other has.
-    pub last_to_end: Option<Role>,
+    pub(crate) last_to_end: Option<Role>,
 }
 
 /// What travels with an OPEN as the client's first bytes.
-pub const FIRST_BYTES: usize = 3;
+pub(crate) const FIRST_BYTES: usize = 3;
 
 #[derive(Debug)]
 struct Reading {
@@ -32,16 +32,16 @@ struct Reading {
 
 /// One end and what it has put on the wire.
 #[derive(Debug)]
-pub struct End {
-    pub state: ChannelState,
-    pub wire: VecDeque<u8>,
-    pub script: Script,
+pub(crate) struct End {
+    pub(crate) state: ChannelState,
+    pub(crate) wire: VecDeque<u8>,
+    pub(crate) script: Script,
     /// Opens that the edge still begins.
-    pub opens_left: u32,
-    pub sent: BTreeMap<u32, Vec<u8>>,
-    pub delivered: BTreeMap<u32, Vec<u8>>,
+    pub(crate) opens_left: u32,
+    pub(crate) sent: BTreeMap<u32, Vec<u8>>,
+    pub(crate) delivered: BTreeMap<u32, Vec<u8>>,
     /// Opens whose bytes the peer ended with END, seen by a reader who still cared.
-    pub complete: BTreeSet<u32>,
+    pub(crate) complete: BTreeSet<u32>,
     header: Vec<u8>,
     reading: Option<Reading>,
     frames_left: VecDeque<usize>,
@@ -52,7 +52,7 @@ pub struct End {
 }
 
 impl End {
-    pub fn new(role: Role, script: Script, opens: u32) -> Self {
+    pub(crate) fn new(role: Role, script: Script, opens: u32) -> Self {
         Self {
             state: ChannelState::new(role),
             wire: VecDeque::new(),
@@ -73,12 +73,20 @@ impl End {
 
     fn tag(&self, open: u32) -> u8 {
         let low = u8::try_from(open % 128).unwrap();
-        if self.state.role() == Role::Edge { low } else { low | 0x80 }
+        if self.state.role() == Role::Edge {
+            low
+        } else {
+            low | 0x80
+        }
     }
 
     fn begin(&mut self) {
         let edge = self.state.role() == Role::Edge;
-        let sizes = if edge { self.script.edge } else { self.script.agent };
+        let sizes = if edge {
+            self.script.edge
+        } else {
+            self.script.agent
+        };
         self.frames_left = sizes.iter().copied().collect();
         self.undecided = !edge;
         (self.ended, self.cut, self.peer_cut) = (false, false, false);
@@ -102,7 +110,7 @@ impl End {
     }
 
     /// Sends at most one frame: whatever is next. False when there is nothing to send now.
-    pub fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         if self.state.is_closed() {
             return false;
         }
@@ -113,10 +121,18 @@ impl End {
             self.undecided = false;
             let refuses = self.script.refuses;
             self.cut = refuses;
-            if refuses { self.send(FrameType::Refused, b"{}") } else { self.send(FrameType::Opened, b"") }
+            if refuses {
+                self.send(FrameType::Refused, b"{}")
+            } else {
+                self.send(FrameType::Opened, b"")
+            }
         } else if self.peer_cut && !self.cut && !self.ended && !self.state.may_release() {
             self.reset();
-        } else if self.state.may_send_data() && !self.ended && !self.peer_cut && !self.frames_left.is_empty() {
+        } else if self.state.may_send_data()
+            && !self.ended
+            && !self.peer_cut
+            && !self.frames_left.is_empty()
+        {
             let count = self.frames_left.pop_front().unwrap();
             self.note_sent(open, count);
             let payload = vec![self.tag(open); count];
@@ -151,8 +167,9 @@ impl End {
     }
 
     /// Resets the current open, if there is one that this side hasn't cut or released.
-    pub fn reset(&mut self) {
-        let releasing = self.state.may_release() || !self.state.is_closed() && self.state.current().is_some();
+    pub(crate) fn reset(&mut self) {
+        let releasing =
+            self.state.may_release() || !self.state.is_closed() && self.state.current().is_some();
         if !releasing || self.cut {
             return;
         }
@@ -167,7 +184,7 @@ impl End {
     }
 
     /// Takes one byte off the wire.
-    pub fn receive(&mut self, byte: u8) {
+    pub(crate) fn receive(&mut self, byte: u8) {
         if self.state.is_closed() {
             return;
         }
@@ -186,17 +203,28 @@ impl End {
         };
         self.header.clear();
         let header = Header::decode(bytes).expect("an honest peer");
-        let verdict = self.state.on_recv(&header).unwrap_or_else(|e| panic!("{e}: {header:?}"));
+        let verdict = self
+            .state
+            .on_recv(&header)
+            .unwrap_or_else(|e| panic!("{e}: {header:?}"));
         self.noted(header.open, verdict);
         if header.length > 0 {
-            self.reading = Some(Reading { header, verdict, missing: usize::from(header.length) });
+            self.reading = Some(Reading {
+                header,
+                verdict,
+                missing: usize::from(header.length),
+            });
         }
     }
 
     fn payload(&mut self, open: u32, verdict: Incoming, missing: usize, byte: u8) {
         let first_byte = verdict == Incoming::Open && missing < FIRST_BYTES;
         if (first_byte || verdict == Incoming::Deliver) && !self.state.is_discarding() {
-            assert_eq!(self.state.current(), Some(open), "delivered to another open");
+            assert_eq!(
+                self.state.current(),
+                Some(open),
+                "delivered to another open"
+            );
             self.delivered.entry(open).or_default().push(byte);
         }
     }
@@ -215,12 +243,19 @@ impl End {
 
 /// What must hold whatever happened: every byte belongs to its open, in order, and what looks
 /// complete is complete.
-pub fn check_bytes(from: &End, to: &End) {
+pub(crate) fn check_bytes(from: &End, to: &End) {
     for (open, delivered) in &to.delivered {
         let sent = from.sent.get(open).map_or(&[] as &[u8], Vec::as_slice);
-        assert!(sent.starts_with(delivered), "open {open}: {delivered:?} was delivered of {sent:?}");
+        assert!(
+            sent.starts_with(delivered),
+            "open {open}: {delivered:?} was delivered of {sent:?}"
+        );
     }
     for open in &to.complete {
-        assert_eq!(to.delivered.get(open), from.sent.get(open), "open {open} looks complete");
+        assert_eq!(
+            to.delivered.get(open),
+            from.sent.get(open),
+            "open {open} looks complete"
+        );
     }
 }

@@ -3,7 +3,9 @@
 
 use portcullis_model::{Code, Error};
 use portcullis_proto::message::{Bind, Goodbye, Heartbeat, Hello, Refused, Stop, Update};
-use portcullis_proto::{AgentMessage, Decoder, EdgeMessage, FirstMessage, FrameType, Header, Message, codec, frame};
+use portcullis_proto::{
+    AgentMessage, Decoder, EdgeMessage, FirstMessage, FrameType, Header, Message, codec, frame,
+};
 use proptest::prelude::*;
 
 use crate::samples;
@@ -13,18 +15,38 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn agent_message() -> impl Strategy<Value = AgentMessage> {
-    let bind = (any::<u64>(), text(), text(), any::<bool>(), any::<Option<u32>>()).prop_map(
-        |(req, name, traffic_policy, ephemeral, connections_max)| {
-            let mut bind = Bind { req, name, traffic_policy, ephemeral, ..samples::bind() };
+    let bind = (
+        any::<u64>(),
+        text(),
+        text(),
+        any::<bool>(),
+        any::<Option<u32>>(),
+    )
+        .prop_map(|(req, name, traffic_policy, ephemeral, connections_max)| {
+            let mut bind = Bind {
+                req,
+                name,
+                traffic_policy,
+                ephemeral,
+                ..samples::bind()
+            };
             bind.limits.connections_max = connections_max;
             bind.into()
-        },
-    );
-    let update = (any::<u64>(), proptest::option::of(text()), any::<Option<bool>>()).prop_map(
-        |(req, metadata, pooling_enabled)| {
-            Update { req, metadata, pooling_enabled, ..Update::of(samples::endpoint()) }.into()
-        },
-    );
+        });
+    let update = (
+        any::<u64>(),
+        proptest::option::of(text()),
+        any::<Option<bool>>(),
+    )
+        .prop_map(|(req, metadata, pooling_enabled)| {
+            Update {
+                req,
+                metadata,
+                pooling_enabled,
+                ..Update::of(samples::endpoint())
+            }
+            .into()
+        });
     prop_oneof![
         bind,
         update,
@@ -37,16 +59,30 @@ fn agent_message() -> impl Strategy<Value = AgentMessage> {
 fn edge_message() -> impl Strategy<Value = EdgeMessage> {
     let code = || proptest::sample::select(Code::ALL);
     prop_oneof![
-        (any::<u64>(), code(), text()).prop_map(|(req, code, m)| Refused::new(req, &Error::new(code, m)).into()),
-        (code(), text(), any::<bool>())
-            .prop_map(|(code, message, restart)| Stop { code, message, restart }.into()),
+        (any::<u64>(), code(), text()).prop_map(|(req, code, m)| Refused::new(
+            req,
+            &Error::new(code, m)
+        )
+        .into()),
+        (code(), text(), any::<bool>()).prop_map(|(code, message, restart)| Stop {
+            code,
+            message,
+            restart
+        }
+        .into()),
         proptest::sample::select(samples::edge_messages()),
     ]
 }
 
 fn first_message() -> impl Strategy<Value = FirstMessage> {
     let hello = (any::<u64>(), text(), text()).prop_map(|(generation, hostname, metadata)| {
-        Hello { generation, hostname, metadata, ..samples::hello() }.into()
+        Hello {
+            generation,
+            hostname,
+            metadata,
+            ..samples::hello()
+        }
+        .into()
     });
     prop_oneof![hello, proptest::sample::select(samples::first_messages())]
 }
@@ -61,7 +97,11 @@ fn round_trip<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
         assert_eq!(early.is_some(), cut == bytes.len());
         assert!(head.is_empty());
         assert_eq!(decoder.is_partial(), 0 < cut && cut < bytes.len());
-        let late = if early.is_none() { decoder.next::<M>(&mut tail).unwrap() } else { early };
+        let late = if early.is_none() {
+            decoder.next::<M>(&mut tail).unwrap()
+        } else {
+            early
+        };
         assert_eq!(late.as_ref(), Some(message));
     }
 }
@@ -71,7 +111,12 @@ fn never_panics<M: Message>(bytes: &[u8], chunk: usize) {
     for mut piece in bytes.chunks(chunk) {
         while let Ok(Some(_)) = decoder.next::<M>(&mut piece) {}
     }
-    assert!(codec::decode::<M>(bytes).map_err(|e| Error::from(e).to_string()).is_err() || !bytes.is_empty());
+    assert!(
+        codec::decode::<M>(bytes)
+            .map_err(|e| Error::from(e).to_string())
+            .is_err()
+            || !bytes.is_empty()
+    );
 }
 
 #[test]

@@ -3,35 +3,40 @@
 use portcullis_model::endpoint::ProxyVersion;
 use portcullis_model::id::ConnectionId;
 use portcullis_model::{
-    AccountId, AgentId, Binding, Code, EndpointId, EndpointLimits, EndpointUrl, Error, Secret, SessionId,
+    AccountId, AgentId, Binding, Code, EndpointId, EndpointLimits, EndpointUrl, Error, Secret,
+    SessionId,
 };
 use portcullis_proto::message::{
-    Abort, Bind, Bound, ChannelHello, Drain, Fatal, Goodbye, Heartbeat, HeartbeatAck, Hello, NeedChannels, Refused,
-    Stop, StopEndpoint, Unbind, Unbound, Update, Updated, Welcome,
+    Abort, Bind, Bound, ChannelHello, Drain, Fatal, Goodbye, Heartbeat, HeartbeatAck, Hello,
+    NeedChannels, Refused, Stop, StopEndpoint, Unbind, Unbound, Update, Updated, Welcome,
 };
-use portcullis_proto::{AgentMessage, EdgeMessage, FirstMessage, FrameType, Header, OpenHeader, SessionKey, frame};
+use portcullis_proto::{
+    AgentMessage, EdgeMessage, FirstMessage, FrameType, Header, OpenHeader, SessionKey, frame,
+};
 use portcullis_proto::{VersionRange, handshake};
 
-pub fn endpoint() -> EndpointId {
+pub(crate) fn endpoint() -> EndpointId {
     EndpointId::new(1_700_000_000, [1; 16])
 }
 
-pub fn session() -> SessionId {
+pub(crate) fn session() -> SessionId {
     SessionId::new(1_700_000_000, [2; 16])
 }
 
-pub fn account() -> AccountId {
+pub(crate) fn account() -> AccountId {
     AccountId::new(1_700_000_000, [3; 16])
 }
 
-pub fn key() -> SessionKey {
+pub(crate) fn key() -> SessionKey {
     SessionKey::new([9; 32])
 }
 
-pub fn hello() -> Hello {
+pub(crate) fn hello() -> Hello {
     Hello {
         versions: VersionRange { min: 1, max: 1 },
-        authtoken: Secret::new("2YGWmD4Ut6d8ZxVtQ4bYqA1wXyz_0123456789abcdefABCDEF0123456789".to_owned()),
+        authtoken: Secret::new(
+            "2YGWmD4Ut6d8ZxVtQ4bYqA1wXyz_0123456789abcdefABCDEF0123456789".to_owned(),
+        ),
         agent_id: AgentId::new(1_700_000_000, [4; 16]),
         agent_secret: Secret::new("agent-secret".to_owned()),
         generation: 7,
@@ -46,7 +51,7 @@ pub fn hello() -> Hello {
     }
 }
 
-pub fn bind() -> Bind {
+pub(crate) fn bind() -> Bind {
     Bind {
         req: 1,
         name: "postgres".to_owned(),
@@ -71,13 +76,21 @@ pub fn bind() -> Bind {
     }
 }
 
-pub fn first_messages() -> Vec<FirstMessage> {
+pub(crate) fn first_messages() -> Vec<FirstMessage> {
     let exporter = [5; 32];
     let mac = handshake::channel_mac(&key(), &session(), 3, &exporter);
-    vec![hello().into(), ChannelHello { session_id: session(), channel: 3, mac }.into()]
+    vec![
+        hello().into(),
+        ChannelHello {
+            session_id: session(),
+            channel: 3,
+            mac,
+        }
+        .into(),
+    ]
 }
 
-pub fn agent_messages() -> Vec<AgentMessage> {
+pub(crate) fn agent_messages() -> Vec<AgentMessage> {
     let update = Update {
         req: 2,
         endpoint_id: endpoint(),
@@ -90,15 +103,26 @@ pub fn agent_messages() -> Vec<AgentMessage> {
     vec![
         bind().into(),
         update.into(),
-        Unbind { req: 3, endpoint_id: endpoint() }.into(),
+        Unbind {
+            req: 3,
+            endpoint_id: endpoint(),
+        }
+        .into(),
         Heartbeat { nonce: 1 }.into(),
         HeartbeatAck { nonce: u64::MAX }.into(),
-        Abort { channel: 3, open: 12 }.into(),
-        Goodbye { reason: "PTC_AGENT_STOPPED: interrupted".to_owned() }.into(),
+        Abort {
+            channel: 3,
+            open: 12,
+        }
+        .into(),
+        Goodbye {
+            reason: "PTC_AGENT_STOPPED: interrupted".to_owned(),
+        }
+        .into(),
     ]
 }
 
-pub fn welcome() -> Welcome {
+pub(crate) fn welcome() -> Welcome {
     Welcome {
         version: 1,
         session_id: session(),
@@ -114,7 +138,7 @@ pub fn welcome() -> Welcome {
     }
 }
 
-pub fn bound(req: u64) -> Bound {
+pub(crate) fn bound(req: u64) -> Bound {
     Bound {
         req,
         endpoint_id: endpoint(),
@@ -124,8 +148,11 @@ pub fn bound(req: u64) -> Bound {
     }
 }
 
-pub fn edge_messages() -> Vec<EdgeMessage> {
-    let taken = Error::new(Code::AddressTaken, "tcp://edge.example.com:20001 is taken; choose another port");
+pub(crate) fn edge_messages() -> Vec<EdgeMessage> {
+    let taken = Error::new(
+        Code::AddressTaken,
+        "tcp://edge.example.com:20001 is taken; choose another port",
+    );
     let draining = Error::of(Code::ServerDraining);
     vec![
         welcome().into(),
@@ -137,14 +164,32 @@ pub fn edge_messages() -> Vec<EdgeMessage> {
         Heartbeat { nonce: 1 }.into(),
         HeartbeatAck { nonce: 2 }.into(),
         NeedChannels { count: 8 }.into(),
-        Stop { code: Code::AgentStopped, message: "stopped through the API".to_owned(), restart: true }.into(),
-        StopEndpoint { endpoint_id: endpoint(), code: Code::AddressInUse, message: "deleted".to_owned() }.into(),
-        Drain { code: draining.code, message: draining.message }.into(),
-        Abort { channel: 3, open: 12 }.into(),
+        Stop {
+            code: Code::AgentStopped,
+            message: "stopped through the API".to_owned(),
+            restart: true,
+        }
+        .into(),
+        StopEndpoint {
+            endpoint_id: endpoint(),
+            code: Code::AddressInUse,
+            message: "deleted".to_owned(),
+        }
+        .into(),
+        Drain {
+            code: draining.code,
+            message: draining.message,
+        }
+        .into(),
+        Abort {
+            channel: 3,
+            open: 12,
+        }
+        .into(),
     ]
 }
 
-pub fn open_header() -> OpenHeader {
+pub(crate) fn open_header() -> OpenHeader {
     OpenHeader {
         endpoint_id: endpoint(),
         connection_id: ConnectionId::new(1_700_000_000, [6; 16]),
@@ -154,8 +199,11 @@ pub fn open_header() -> OpenHeader {
 }
 
 /// Name, header and payload of an example of every frame.
-pub fn frames() -> Vec<(&'static str, Header, Vec<u8>)> {
-    let refused = Error::new(Code::UpstreamRefused, "127.0.0.1:5432 refused the connection");
+pub(crate) fn frames() -> Vec<(&'static str, Header, Vec<u8>)> {
+    let refused = Error::new(
+        Code::UpstreamRefused,
+        "127.0.0.1:5432 refused the connection",
+    );
     let open = frame::encode_open(&open_header(), b"\x00\x00\x00\x08\x04\xd2\x16\x2f").unwrap();
     let reason = frame::encode_reason(&refused).unwrap();
     let all = [
