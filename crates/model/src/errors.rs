@@ -90,6 +90,7 @@ catalogue! {
     ServerDraining "PTC_SERVER_DRAINING" ngrok 803 http 503 exit EXIT_UNREACHABLE: "the server is shutting down" => "Agents reconnect by themselves; try again.";
     SessionNotFound "PTC_SESSION_NOT_FOUND" ngrok - http 404 exit EXIT_FAILURE: "no such tunnel session" => "List the sessions with `portcullis api tunnel-sessions list`.";
     RemoteManagementOff "PTC_REMOTE_MANAGEMENT_OFF" ngrok 804 http 409 exit EXIT_FAILURE: "the agent does not take remote commands" => "Set `remote_management: true` in the agent's configuration.";
+    AgentUpdateUnsupported "PTC_AGENT_UPDATE_UNSUPPORTED" ngrok 805 http 409 exit EXIT_FAILURE: "agents do not replace their own program" => "Upgrade the program where the agent runs, and restart the agent.";
 
     // Reaching the server
     ServerUnreachable "PTC_SERVER_UNREACHABLE" ngrok 8000 http 502 exit EXIT_UNREACHABLE: "the server cannot be reached" => "Run `portcullis diagnose`; check the address, the firewall and that the server runs.";

@@ -1,0 +1,34 @@
+//! Limits and defaults of the API, each with its unit and what it costs.
+
+use std::time::Duration;
+
+/// Requests of one key in a rolling minute. ngrok allows 120; this server is one's own.
+pub const RATE_LIMIT_PER_MINUTE: u32 = 600;
+/// Failed authentications of one source address in a rolling minute.
+pub const AUTH_FAILURES_PER_MINUTE: u32 = 300;
+/// Requests of one key at once.
+pub const CONCURRENCY_MAX: usize = 64;
+/// Bytes of a body: a policy of 64 KiB as a JSON string that escapes every character twice, and room.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// HTTP connections at once. Each costs a task and up to [`HEAD_BYTES_MAX`].
+pub const CONNECTIONS_MAX: usize = 1024;
+/// Bytes of a request's line and headers.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Headers of a request.
+pub const HEADERS_MAX: usize = 64;
+/// How long a connection may take over a request's head; an idle one is closed after it too.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request may take, its body included.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a read waits for the snapshot that `Portcullis-Revision` asks for.
+pub const REVISION_WAIT: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for requests under way.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// Items of a page, at most and by default, as ngrok has it.
+pub const PAGE_ITEMS_MAX: usize = 100;
+/// Keys and addresses with a rate of their own, from which on those that rest are forgotten.
+pub const RATED_MAX: usize = 10_000;
+/// How long a browser may keep the answer to a preflight, as ngrok has it.
+pub const CORS_MAX_AGE: Duration = Duration::from_secs(600);

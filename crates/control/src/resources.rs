@@ -1,0 +1,71 @@
+//! The resources: one file each, thin handlers between the views and the registry.
+//!
+//! Must never: look beyond the caller's account.
+
+mod accounts;
+mod addresses;
+mod api_keys;
+mod connections;
+mod credentials;
+mod endpoints;
+mod sessions;
+pub(crate) mod system;
+mod tunnels;
+
+use portcullis_model::{Code, Error};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::web::Refusal;
+
+/// The routes that need a key.
+pub(crate) fn private() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(endpoints::list, endpoints::create))
+        .routes(routes!(
+            endpoints::get,
+            endpoints::update,
+            endpoints::delete
+        ))
+        .routes(routes!(addresses::list, addresses::create))
+        .routes(routes!(
+            addresses::get,
+            addresses::update,
+            addresses::delete
+        ))
+        .routes(routes!(credentials::list, credentials::create))
+        .routes(routes!(
+            credentials::get,
+            credentials::update,
+            credentials::delete
+        ))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::get, api_keys::update, api_keys::delete))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::get))
+        .routes(routes!(sessions::stop))
+        .routes(routes!(sessions::restart))
+        .routes(routes!(sessions::update))
+        .routes(routes!(tunnels::list))
+        .routes(routes!(tunnels::get))
+        .routes(routes!(connections::list))
+        .routes(routes!(connections::get, connections::delete))
+        .routes(routes!(accounts::list, accounts::create))
+        .routes(routes!(accounts::get, accounts::update, accounts::delete))
+}
+
+/// The routes that need none.
+pub(crate) fn public() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(system::status))
+        .routes(routes!(system::healthz))
+        .routes(routes!(system::readyz))
+        .routes(routes!(system::metrics))
+        .routes(routes!(system::document))
+}
+
+/// The one answer for an id that isn't there and for another account's.
+fn missing(code: Code, what: &str, id: impl std::fmt::Display) -> Refusal {
+    Error::new(code, format!("no {what} {id} in this account")).into()
+}

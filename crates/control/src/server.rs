@@ -1,0 +1,239 @@
+//! The HTTP server: listener, TLS, one task per HTTP connection, a shutdown that lets requests finish.
+//!
+//! Must never: listen beyond loopback without TLS.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use portcullis_model::{Code, Error};
+use portcullis_net::accept::{self, AcceptOptions};
+use portcullis_net::listen::{ListenOptions, listen};
+use portcullis_net::{task, tls};
+use portcullis_store::Registry;
+use portcullis_telemetry::{NodeCommands, Records};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::app::{App, Shared};
+use crate::config::{ControlConfig, Tls};
+use crate::defaults;
+use crate::router::router;
+use crate::web::Peer;
+
+/// The API of one node.
+#[derive(Debug)]
+pub struct Control;
+
+/// A running API. Dropping it stops the API without waiting for requests.
+pub struct ControlHandle {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    app: App,
+    stop: CancellationToken,
+    permits: Arc<Semaphore>,
+    connections_max: u32,
+}
+
+impl std::fmt::Debug for ControlHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlHandle")
+            .field("addr", &self.addr)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Opens the listener and answers from now on.
+    ///
+    /// # Errors
+    /// `PTC_API_NEEDS_TLS`, `PTC_CERTIFICATE_INVALID`, `PTC_PORT_TAKEN` and its kin.
+    #[allow(
+        clippy::unused_async,
+        reason = "callers are async, and a later start may have to wait"
+    )]
+    pub async fn start(
+        config: ControlConfig,
+        registry: Registry,
+        commands: Arc<dyn NodeCommands>,
+        records: Records,
+    ) -> Result<ControlHandle, Error> {
+        let tls = server_tls(&config)?;
+        let listener = listen(config.listen, ListenOptions::default())?;
+        let addr = listener.local_addr().map_err(Error::internal)?;
+        let connections_max = u32::try_from(config.connections_max)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let permits = Arc::new(Semaphore::new(connections_max as usize));
+        let stop = CancellationToken::new();
+        let app = Shared::new(config, registry, commands, records);
+        let server = Server {
+            router: router(&app),
+            tls: tls.clone(),
+            stop: stop.clone(),
+        };
+        let options = AcceptOptions {
+            permits: Arc::clone(&permits),
+            shutdown: stop.clone(),
+            observer: Arc::new(()),
+        };
+        let loop_ended = accept::run(listener, options, move |stream, peer, permit| {
+            server.take(stream, peer, permit)
+        });
+        drop(task::spawn("api-accept", async move {
+            if let Err(cause) = loop_ended.await {
+                tracing::error!(%cause, "the API's listener failed");
+            }
+        }));
+        Ok(ControlHandle {
+            addr,
+            tls: tls.is_some(),
+            app,
+            stop,
+            permits,
+            connections_max,
+        })
+    }
+}
+
+impl ControlHandle {
+    /// What a client on this machine calls, such as `http://127.0.0.1:7480`.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let mut addr = self.addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(match addr.ip() {
+                std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("{scheme}://{addr}")
+    }
+
+    /// From now on `/readyz` and `/status` say that the node takes no new work; requests are answered.
+    pub fn begin_drain(&self) {
+        self.app.begin_drain();
+    }
+
+    /// Stops listening, lets requests under way finish for up to `grace`, and returns when all ended.
+    pub async fn shutdown(self, grace: Duration) {
+        self.app.begin_drain();
+        self.stop.cancel();
+        // Every connection holds a permit: all of them back means that none is left.
+        if tokio::time::timeout(grace, self.permits.acquire_many(self.connections_max))
+            .await
+            .is_err()
+        {
+            tracing::warn!("the API stopped with requests under way");
+        }
+    }
+}
+
+impl Drop for ControlHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// TLS as configured; without it only loopback will do.
+fn server_tls(config: &ControlConfig) -> Result<Option<Arc<rustls::ServerConfig>>, Error> {
+    match &config.tls {
+        Tls::Off if config.listen.ip().to_canonical().is_loopback() => Ok(None),
+        Tls::Off => {
+            let message = format!(
+                "the API would listen on {} without TLS, and its keys would travel in the clear; set `api.tls`, or \
+                 listen on 127.0.0.1",
+                config.listen
+            );
+            Err(Error::new(Code::ApiNeedsTls, message))
+        }
+        Tls::OwnCa {
+            authority,
+            names,
+            ips,
+        } => tls::server_config(authority, names, ips, tls::Purpose::Http).map(Some),
+        Tls::Files { cert, key } => {
+            tls::server_config_from_files(cert, key, tls::Purpose::Http).map(Some)
+        }
+    }
+}
+
+/// What every HTTP connection shares.
+struct Server {
+    router: Router,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Gives a connection its task; nothing of the connection is awaited here.
+    fn take(&self, stream: TcpStream, addr: SocketAddr, permit: OwnedSemaphorePermit) {
+        let (router, tls, stop) = (self.router.clone(), self.tls.clone(), self.stop.clone());
+        drop(task::spawn("api-connection", async move {
+            let peer = Peer {
+                addr,
+                tls: tls.is_some(),
+            };
+            match tls {
+                None => serve(stream, router, peer, stop).await,
+                Some(config) => {
+                    let deadline = tokio::time::Instant::now() + defaults::HANDSHAKE_TIMEOUT;
+                    match tls::accept(stream, config, deadline).await {
+                        Ok(stream) => serve(stream, router, peer, stop).await,
+                        Err(cause) => {
+                            tracing::debug!(peer = %addr, %cause, "no TLS with an API client")
+                        }
+                    }
+                }
+            }
+            drop(permit);
+        }));
+    }
+}
+
+/// Serves one HTTP connection until it ends; on a stop the request under way is finished first.
+async fn serve(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    peer: Peer,
+    stop: CancellationToken,
+) {
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        let answer = router.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(defaults::HEAD_TIMEOUT)
+        .max_buf_size(defaults::HEAD_BYTES_MAX)
+        .max_headers(defaults::HEADERS_MAX)
+        .half_close(true)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    // The stop comes first, so that a chatty client cannot outrun it.
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        ended = connection.as_mut() => ended,
+    };
+    if let Err(cause) = ended {
+        tracing::debug!(peer = %peer.addr, %cause, "an API connection ended early");
+    }
+}
