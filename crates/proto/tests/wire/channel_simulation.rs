@@ -342,6 +342,20 @@ fn data_after_the_end_closes_the_channel() {
 }
 
 #[test]
+fn a_side_that_ended_releases_only_behind_the_peers_end() {
+    let mut edge = opened();
+    edge.on_send(FrameType::End, 1).unwrap();
+    assert!(!edge.may_release());
+    assert!(edge.clone().on_send(FrameType::Released, 1).is_err());
+    edge.on_recv(&header(FrameType::End, 1)).unwrap();
+    assert!(edge.may_release());
+    // Nor does the peer, while this side may still send.
+    let mut edge = opened();
+    edge.on_recv(&header(FrameType::End, 1)).unwrap();
+    assert!(edge.on_recv(&header(FrameType::Released, 1)).is_err());
+}
+
+#[test]
 fn a_reset_may_follow_an_end() {
     let mut edge = opened();
     edge.on_recv(&header(FrameType::End, 1)).unwrap();
