@@ -134,7 +134,7 @@ trait Bits: Copy + Ord {
 
 impl Bits for u32 {
     fn is_within(self, base: Self, length: u8) -> bool {
-        (self ^ base).leading_zeros() >= u32::from(length)
+        (self ^ base).leading_zeros() >= Self::from(length)
     }
 }
 

@@ -82,69 +82,68 @@ pub(crate) fn read(text: &str) -> Result<Node, Error> {
         return Err(Error::new(Code::PolicyTooLarge, message));
     }
     let left = Cell::new(NODES_MAX);
-    if text.trim_start().starts_with('{') {
-        read_json(text, &left).or_else(|json_fault| {
+    let read = if text.trim_start().starts_with('{') {
+        match read_json(text, &left) {
+            Ok(node) => Ok(node),
             // YAML's flow form starts with a brace too: `{on_tcp_connect: […]}`.
-            left.set(NODES_MAX);
-            read_yaml(text, &left).map_err(|_| Fault {
-                form: "JSON",
-                cause: json_fault,
-            })
-        })
+            Err(fault) if fault.code == Code::PolicyUnparsable => {
+                read_yaml(text, &Cell::new(NODES_MAX)).map_err(|_| fault)
+            }
+            Err(fault) => Err(fault),
+        }
     } else {
-        read_yaml(text, &left).map_err(|cause| Fault {
-            form: "YAML",
-            cause,
-        })
-    }
-    .map_err(|fault| match left.get() {
-        0 => Error::new(
-            Code::PolicyTooLarge,
-            format!("the policy has too many values; at most {NODES_MAX} are read"),
-        ),
-        _ => Error::new(
-            Code::PolicyUnparsable,
-            format!(
-                "the policy cannot be read as {}: {}",
-                fault.form, fault.cause
-            ),
-        ),
+        read_yaml(text, &left)
+    };
+    read.map_err(|fault| {
+        Error::new(
+            fault.code,
+            format!("the policy cannot be read as {}", fault.cause),
+        )
     })
 }
 
 struct Fault {
-    form: &'static str,
+    code: Code,
+    /// `JSON: …` or `YAML: …`
     cause: String,
 }
 
-fn read_json(text: &str, left: &Cell<usize>) -> Result<Node, String> {
+fn read_json(text: &str, left: &Cell<usize>) -> Result<Node, Fault> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let node = Seed { left, depth: 0 }
-        .deserialize(&mut deserializer)
-        .map_err(|error| error.to_string())?;
-    deserializer.end().map_err(|error| error.to_string())?;
-    Ok(node)
+    let node = Seed { left, depth: 0 }.deserialize(&mut deserializer);
+    let ended = node.and_then(|node| deserializer.end().map(|()| node));
+    ended.map_err(|error| {
+        let code = if left.get() == 0 {
+            Code::PolicyTooLarge
+        } else {
+            Code::PolicyUnparsable
+        };
+        Fault {
+            code,
+            cause: format!("JSON: {error}"),
+        }
+    })
 }
 
-fn read_yaml(text: &str, left: &Cell<usize>) -> Result<Node, String> {
+fn read_yaml(text: &str, left: &Cell<usize>) -> Result<Node, Fault> {
     if text.trim().is_empty() {
         return Ok(Node::Null);
     }
-    let budget = serde_saphyr::budget! {
-        max_events: NODES_MAX * 2,
-        max_nodes: NODES_MAX,
-        max_depth: DEPTH_MAX,
-        flow_nesting_limit: DEPTH_MAX,
-        max_documents: 1,
-        max_anchors: KEYS_MAX,
-        max_aliases: ALIAS_NODES_MAX,
-        max_merge_keys: 0,
-        max_recorded_anchor_events: NODES_MAX,
-        max_recorded_anchor_bytes: POLICY_BYTES_MAX,
-        max_total_scalar_bytes: POLICY_BYTES_MAX,
-    };
     let options = serde_saphyr::options! {
-        budget: budget,
+        budget: serde_saphyr::budget! {
+            max_events: NODES_MAX * 2,
+            max_nodes: NODES_MAX,
+            max_depth: DEPTH_MAX,
+            // Beyond the depth, so that the depth is what is complained of.
+            flow_nesting_limit: DEPTH_MAX * 2,
+            max_documents: 1,
+            max_anchors: KEYS_MAX,
+            max_aliases: ALIAS_NODES_MAX,
+            max_merge_keys: 0,
+            max_recorded_anchor_events: NODES_MAX,
+            max_recorded_anchor_bytes: POLICY_BYTES_MAX,
+            max_total_scalar_bytes: POLICY_BYTES_MAX,
+        },
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: ALIAS_NODES_MAX,
             max_replay_stack_depth: DEPTH_MAX,
@@ -152,10 +151,73 @@ fn read_yaml(text: &str, left: &Cell<usize>) -> Result<Node, String> {
         emit_comments: false,
         with_snippet: false,
     };
+    let seed = Seed { left, depth: 0 };
     serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-        Seed { left, depth: 0 }.deserialize(deserializer)
+        seed.deserialize(deserializer)
     })
-    .map_err(|error| error.to_string())
+    .map_err(|error| yaml_fault(&error, left.get() == 0))
+}
+
+fn yaml_fault(error: &serde_saphyr::Error, exhausted: bool) -> Fault {
+    if let Some((code, cause)) = over_limit(error.without_snippet()) {
+        let place = error
+            .location()
+            .map(|place| format!(", line {}, column {}", place.line(), place.column()));
+        return Fault {
+            code,
+            cause: format!("YAML{}: {cause}", place.unwrap_or_default()),
+        };
+    }
+    let code = if exhausted {
+        Code::PolicyTooLarge
+    } else {
+        Code::PolicyUnparsable
+    };
+    Fault {
+        code,
+        cause: format!("YAML: {error}"),
+    }
+}
+
+/// Our limits in our words.
+fn over_limit(error: &serde_saphyr::Error) -> Option<(Code, String)> {
+    use serde_saphyr::Error as Yaml;
+    use serde_saphyr::budget::BudgetBreach as Breach;
+    let repeated = || {
+        Some((
+            Code::PolicyTooLarge,
+            format!("aliases repeat more than {ALIAS_NODES_MAX} values"),
+        ))
+    };
+    match error {
+        Yaml::AliasError { error, .. } => over_limit(error.without_snippet()),
+        Yaml::AliasReplayLimitExceeded { .. }
+        | Yaml::AliasExpansionLimitExceeded { .. }
+        | Yaml::AliasReplayStackDepthExceeded { .. } => repeated(),
+        Yaml::Budget { breach, .. } => match breach {
+            Breach::Depth { .. } => Some((
+                Code::PolicyTooLarge,
+                format!("lists and maps are nested deeper than {DEPTH_MAX} levels"),
+            )),
+            Breach::Documents { .. } => Some((
+                Code::PolicyUnparsable,
+                "there is more than one document (`---`)".to_owned(),
+            )),
+            Breach::MergeKeys { .. } => Some((
+                Code::PolicyUnparsable,
+                "the merge key `<<` is not supported; write the keys out".to_owned(),
+            )),
+            Breach::Aliases { .. }
+            | Breach::Anchors { .. }
+            | Breach::AliasAnchorRatio { .. }
+            | Breach::RecordedAnchorEvents { .. } => repeated(),
+            _ => Some((
+                Code::PolicyTooLarge,
+                format!("there are too many values; at most {NODES_MAX} are read"),
+            )),
+        },
+        _ => None,
+    }
 }
 
 /// Reads one value, counting down what may still be read.
@@ -175,10 +237,11 @@ impl Seed<'_> {
         let left = self.left.get().saturating_sub(1);
         self.left.set(left);
         if left == 0 {
-            Err(E::custom("too many values"))
-        } else {
-            Ok(())
+            return Err(E::custom(format_args!(
+                "there are too many values; at most {NODES_MAX} are read"
+            )));
         }
+        Ok(())
     }
 
     fn inner(&self) -> Self {

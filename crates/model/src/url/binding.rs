@@ -32,7 +32,7 @@ pub(super) fn settle(
 ) -> Result<Binding, Error> {
     let name = host.name();
     let port = port.unwrap_or(EXAMPLE_PORT);
-    let internal = name.ends_with(INTERNAL_SUFFIX) || name == &INTERNAL_SUFFIX[1..];
+    let internal = name.ends_with(INTERNAL_SUFFIX) || name == INTERNAL_SUFFIX[1..];
     let binding = wish.unwrap_or(if internal {
         Binding::Internal
     } else {
