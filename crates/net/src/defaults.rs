@@ -8,8 +8,6 @@ use std::time::Duration;
 pub const RELAY_READ_BYTES: usize = 64 * 1024 - 8;
 /// Reads of one direction before the relay lets other connections of its thread run: 1 MiB.
 pub const RELAY_READS_PER_TURN: usize = 16;
-/// How long a direction must be silent before the buffer of its last short write is given back.
-pub const RELAY_BUFFER_IDLE: Duration = Duration::from_secs(1);
 /// No byte in either direction for this long ends a connection, unless the limits say otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod control;
 pub mod defaults;
 pub mod drain;
+mod files;
 pub mod listen;
 pub mod outbound;
 pub mod proxy_protocol;
@@ -19,6 +20,9 @@ pub mod socket;
 pub mod task;
 pub mod tls;
 pub mod upstream;
+
+#[cfg(test)]
+mod testing;
 
 pub use relay::{Counters, RelayEnd, RelayIo, RelayLimits, Side, relay};
 pub use socket::{TcpConn, UnixConn};

@@ -1,9 +1,15 @@
 //! The hot loop: moves bytes between a client and an upstream, both ways, until both directions
 //! ended, one side broke, a limit was reached or someone ended it.
 //!
+//! Bytes are read into a buffer of the runtime's thread; a connection has memory of its own only
+//! while the other side does not take them all, so an idle one costs none. Moving bytes between two
+//! plain TCP sockets without copying (splice) belongs behind [`RelayIo`] and `relay/direction.rs`.
+//!
 //! Must never: log, lock, look anything up, or allocate while bytes flow freely.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,6 +17,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+mod direction;
+mod scratch;
+mod silence;
+
+use direction::{Broken, Direction};
+use silence::Silence;
 
 /// One side of a relay.
 pub trait RelayIo: AsyncRead + AsyncWrite + Unpin + Send {
@@ -152,7 +165,22 @@ pub enum RelayEnd {
     Killed,
 }
 
-/// Relays until the end; see the module's description.
+impl From<Broken> for RelayEnd {
+    fn from(Broken { side, source }: Broken) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+        match source.kind() {
+            // The last three are what a write finds after the reset was taken notice of elsewhere.
+            ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected => Self::Reset { by: side },
+            _ => Self::Failed { side, source },
+        }
+    }
+}
+
+/// Relays until both directions ended, or something else ended it. The end of one side's bytes shuts
+/// the write half of the other; whatever cuts the connection short makes a reset of both.
+///
+/// # Cancel safety
+/// Dropping the future loses bytes in flight: cancel `kill` instead.
 pub async fn relay<C: RelayIo, U: RelayIo>(
     client: &mut C,
     upstream: &mut U,
@@ -160,6 +188,46 @@ pub async fn relay<C: RelayIo, U: RelayIo>(
     counters: &Counters,
     kill: &CancellationToken,
 ) -> RelayEnd {
-    let _unused = (client, upstream, limits, counters, kill);
-    RelayEnd::Killed
+    let mut killed = pin!(kill.cancelled());
+    let timer = pin!(tokio::time::sleep_until(counters.start()));
+    let mut silence = Silence::new(*limits, timer);
+    let mut up = Direction::new(Side::Client);
+    let mut down = Direction::new(Side::Upstream);
+    let end = poll_fn(|cx| {
+        if killed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(RelayEnd::Killed);
+        }
+        if let Err(broken) = turn(cx, (&mut up, &mut *client), (&mut down, &mut *upstream), counters) {
+            return Poll::Ready(broken.into());
+        }
+        if up.is_done() && down.is_done() {
+            return Poll::Ready(RelayEnd::Finished { first: silence.first_end() });
+        }
+        silence.poll(cx, &mut up, &mut down)
+    })
+    .await;
+    if !matches!(end, RelayEnd::Finished { .. }) {
+        client.reset();
+        upstream.reset();
+    }
+    end
 }
+
+/// Moves what can be moved now, both ways, and then looks for broken sides that nobody reads.
+fn turn<C: RelayIo, U: RelayIo>(
+    cx: &mut Context<'_>,
+    (up, client): (&mut Direction, &mut C),
+    (down, upstream): (&mut Direction, &mut U),
+    counters: &Counters,
+) -> Result<(), Broken> {
+    up.advance(cx, client, upstream, counters)?;
+    down.advance(cx, upstream, client, counters)?;
+    if up.is_done() && down.is_done() {
+        return Ok(());
+    }
+    up.watch(cx, client)?;
+    down.watch(cx, upstream)
+}
+
+#[cfg(test)]
+mod tests;
