@@ -16,6 +16,7 @@ run: build ## server, agent and a demo service; state in ./data; Ctrl-C ends all
 
 test: ## every check and every test, on real servers; ends with one line of counts
 	@scripts/install-deps.sh test
+	@scripts/tools.sh
 	@scripts/test.sh
 
 check: ## the quick part: format, clippy, tidy, unit tests

@@ -20,12 +20,11 @@ suite() { # name, command...
   printf '\n== %s\n' "$name"
   "$@" 2>&1 | tee "$log/out"
   local status=${PIPESTATUS[0]} p f s
-  p=$(grep -E '^test result:' "$log/out" | sed -E 's/.* ([0-9]+) passed.*/\1/' | paste -sd+ | bc)
-  f=$(grep -E '^test result:' "$log/out" | sed -E 's/.* ([0-9]+) failed.*/\1/' | paste -sd+ | bc)
-  s=$(grep -E '^test result:' "$log/out" | sed -E 's/.* ([0-9]+) ignored.*/\1/' | paste -sd+ | bc)
-  passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0})) skipped=$((skipped + ${s:-0}))
-  [ "$status" -eq 0 ] || [ "${f:-0}" -gt 0 ] || { failed=$((failed + 1)); echo "FAILED: $name"; }
-  [ "$status" -ne 0 ] || [ "${p:-0}" -gt 0 ] || { failed=$((failed + 1)); echo "FAILED: $name ran no test"; }
+  # "test result: ok. 12 passed; 0 failed; 1 ignored; …", once for each test binary.
+  read -r p f s < <(awk '/^test result:/ { p += $4; f += $6; s += $8 } END { print p + 0, f + 0, s + 0 }' "$log/out")
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  [ "$status" -eq 0 ] || [ "$f" -gt 0 ] || { failed=$((failed + 1)); echo "FAILED: $name"; }
+  [ "$status" -ne 0 ] || [ "$p" -gt 0 ] || { failed=$((failed + 1)); echo "FAILED: $name ran no test"; }
 }
 
 step format cargo fmt --all --check
@@ -36,6 +35,9 @@ if [ "${1:-all}" != quick ]; then
   step build cargo build --locked --package portcullis
   export PORTCULLIS_E2E_SKIPS="$log/skips"
   : >"$PORTCULLIS_E2E_SKIPS"
+  # Each test waits for servers far more than it computes.
+  export RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}"
+  ulimit -n "$(ulimit -Hn)"
   suite end-to-end cargo test --locked --no-fail-fast --package portcullis-e2e
   # A check that cannot run here says so in that file; one that tests/SKIPS does not list is a failure.
   while read -r name; do
