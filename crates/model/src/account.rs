@@ -56,3 +56,32 @@ pub struct Plan {
     /// What a gated account is told to do, such as an address to write to.
     pub verify_hint: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_are_without_limits_unless_named_and_refuse_unknown_quotas() {
+        let plan: Plan =
+            serde_json::from_str("{\"endpoints_max\": 3, \"tcp\": \"verified\"}").expect("valid");
+        assert_eq!(
+            (plan.endpoints_max, plan.sessions_max, plan.tcp),
+            (Some(3), None, TcpAccess::Verified)
+        );
+        assert_eq!(
+            serde_json::from_str::<Plan>("{}").expect("valid"),
+            Plan::default()
+        );
+        let error = serde_json::from_str::<Plan>("{\"endpoint_max\": 3}").expect_err("misspelt");
+        assert!(error.to_string().contains("endpoint_max"), "{error}");
+    }
+
+    #[test]
+    fn accounts_of_older_releases_are_read() {
+        let text = "{\"id\": \"ac_2NfK3bpsSVTkrd4Rki6m6R2oQCC\", \"name\": \"a\", \"plan\": \"default\", \"created_at\": \"2026-11-20T12:00:00Z\"}";
+        let account: Account =
+            serde_json::from_str(text).expect("fields with a default may be absent");
+        assert!(!account.verified && account.metadata.is_empty());
+    }
+}

@@ -68,3 +68,55 @@ impl ReservedAddr {
         self.host.eq_ignore_ascii_case(host) && self.port.is_none_or(|own| own == port)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(kind: AddressKind, host: &str, port: Option<u16>) -> ReservedAddr {
+        ReservedAddr {
+            id: AddrId::new(1_700_000_000, [1; 16]),
+            account: AccountId::new(1_700_000_000, [2; 16]),
+            kind,
+            host: host.to_owned(),
+            port,
+            region: "us".to_owned(),
+            ips: Vec::new(),
+            description: String::new(),
+            metadata: String::new(),
+            created_at: Timestamp::from_unix_millis(0),
+        }
+    }
+
+    #[test]
+    fn a_port_address_covers_its_port_and_a_host_address_all() {
+        let port = address(AddressKind::Port, "1.tcp.example.com", Some(20001));
+        assert!(port.covers("1.TCP.example.com", 20001));
+        assert!(
+            !port.covers("1.tcp.example.com", 20002) && !port.covers("2.tcp.example.com", 20001)
+        );
+        let host = address(AddressKind::Host, "db.example.com", None);
+        assert!(host.covers("db.example.com", 1) && host.covers("db.example.com", u16::MAX));
+        assert!(!host.covers("x.db.example.com", 1));
+    }
+
+    #[test]
+    fn addr_is_host_and_port_as_an_endpoint_url_has_them() {
+        assert_eq!(
+            address(AddressKind::Port, "1.tcp.example.com", Some(20001)).addr(),
+            "1.tcp.example.com:20001"
+        );
+        assert_eq!(
+            address(AddressKind::Port, "2001:db8::1", Some(20001)).addr(),
+            "[2001:db8::1]:20001"
+        );
+        assert_eq!(
+            address(AddressKind::Host, "db.example.com", None).addr(),
+            "db.example.com"
+        );
+        assert_eq!(
+            serde_json::to_string(&AddressKind::Host).expect("a word"),
+            format!("\"{}\"", AddressKind::Host)
+        );
+    }
+}

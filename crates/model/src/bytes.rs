@@ -104,4 +104,40 @@ mod tests {
         assert!("64 KaB".parse::<ByteSize>().is_err());
         assert!("99999999999999TiB".parse::<ByteSize>().is_err());
     }
+
+    #[test]
+    fn sizes_are_read_as_number_or_text() {
+        assert_eq!(
+            serde_json::from_str::<ByteSize>("1000").expect("valid"),
+            ByteSize(1000)
+        );
+        assert_eq!(
+            serde_json::from_str::<ByteSize>("\"10 MB\"").expect("valid"),
+            ByteSize(10_000_000)
+        );
+        assert_eq!("5 b".parse(), Ok(ByteSize(5)));
+        for text in [
+            "",
+            "KiB",
+            "-1",
+            "1.5GiB",
+            "1 KiB KiB",
+            "18446744073709551616",
+        ] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+        let long = "9".repeat(1000).parse::<ByteSize>().expect_err("too large");
+        assert!(
+            long.to_string().len() < 150,
+            "a message repeats little of the text"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_printed_is_read(bytes in proptest::prelude::any::<u64>(), shift in 0..40_u32) {
+            let size = ByteSize(bytes >> shift << shift);
+            proptest::prop_assert_eq!(size.to_string().parse(), Ok(size));
+        }
+    }
 }

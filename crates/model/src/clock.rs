@@ -11,8 +11,9 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// From milliseconds since the Unix epoch; out-of-range values are clamped to jiff's range.
     pub fn from_unix_millis(millis: i64) -> Self {
-        let min = jiff::Timestamp::MIN.as_millisecond();
-        let max = jiff::Timestamp::MAX.as_millisecond();
+        // Whole seconds: jiff reads no milliseconds behind its last second.
+        let min = jiff::Timestamp::MIN.as_second() * 1000;
+        let max = jiff::Timestamp::MAX.as_second() * 1000;
         Self(millis.clamp(min, max))
     }
 
@@ -84,5 +85,47 @@ mod tests {
         let at = Timestamp::from_unix_millis(1_700_000_000_007);
         assert_eq!(at.to_string(), "2023-11-14T22:13:20.007Z");
         assert_eq!(at.to_string().parse::<Timestamp>().ok(), Some(at));
+    }
+
+    #[test]
+    fn times_order_subtract_and_stay_in_range() {
+        let minute = std::time::Duration::from_secs(60);
+        let at = Timestamp::from_unix_millis(-1);
+        assert_eq!((at.unix_millis(), at.unix_seconds()), (-1, -1));
+        let later = at.plus(minute);
+        assert!(later > at);
+        assert_eq!(
+            (later.since(at), at.since(later)),
+            (minute, std::time::Duration::ZERO)
+        );
+        let end = Timestamp::from_unix_millis(i64::MAX);
+        assert_eq!(end.plus(minute), end);
+        assert!(end.to_string().starts_with("9999-12-30"));
+        assert!(
+            Timestamp::from_unix_millis(i64::MIN)
+                .to_string()
+                .starts_with("-009999")
+        );
+    }
+
+    #[test]
+    fn times_serialise_as_text_with_milliseconds() {
+        let at: Timestamp =
+            serde_json::from_str("\"2026-11-20T13:00:00.1234567+01:00\"").expect("RFC 3339");
+        assert_eq!(
+            serde_json::to_string(&at).expect("text"),
+            "\"2026-11-20T12:00:00.123Z\""
+        );
+        for text in ["\"2026-11-20\"", "\"now\"", "1700000000"] {
+            assert!(serde_json::from_str::<Timestamp>(text).is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_printed_is_read(millis in proptest::prelude::any::<i64>()) {
+            let at = Timestamp::from_unix_millis(millis);
+            proptest::prop_assert_eq!(at.to_string().parse::<Timestamp>().ok(), Some(at));
+        }
     }
 }

@@ -48,3 +48,35 @@ pub struct ApiKey {
     /// When it was made.
     pub created_at: Timestamp,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::id::ksuid;
+    use crate::secret::Token;
+
+    #[test]
+    fn records_hold_a_hash_and_print_none_of_it() {
+        let token = Token::new(&ksuid(1_700_000_000, [3; 16]), [9; 24]);
+        let credential = Credential {
+            id: CredentialId::new(1_700_000_000, [3; 16]),
+            account: AccountId::new(1_700_000_000, [2; 16]),
+            token_hash: token.hash(),
+            acl: vec!["bind:*".to_owned()],
+            description: String::new(),
+            metadata: String::new(),
+            created_at: Timestamp::from_unix_millis(0),
+        };
+        let stored = serde_json::to_string(&credential).expect("plain data");
+        assert!(!stored.contains(token.secret.expose().as_str()));
+        let read: Credential = serde_json::from_str(&stored).expect("own form");
+        assert!(read.token_hash.matches(token.secret.expose()));
+        let hash = stored
+            .split("token_hash\":\"")
+            .nth(1)
+            .and_then(|rest| rest.get(..64))
+            .expect("64 hexadecimal characters");
+        assert!(!format!("{credential:?}").contains(hash));
+    }
+}

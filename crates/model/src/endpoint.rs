@@ -159,3 +159,76 @@ impl Endpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bindings_are_three_words() {
+        for binding in [Binding::Public, Binding::Internal, Binding::Kubernetes] {
+            assert_eq!(binding.as_str().parse(), Ok(binding));
+            assert_eq!(
+                serde_json::to_string(&binding).expect("a word"),
+                format!("\"{binding}\"")
+            );
+        }
+        let error = "Public".parse::<Binding>().expect_err("lower case only");
+        assert_eq!(
+            error.to_string(),
+            "`Public` is not a binding; use public, internal or kubernetes"
+        );
+        assert!(
+            "x".repeat(1000)
+                .parse::<Binding>()
+                .expect_err("too long")
+                .0
+                .len()
+                <= 40
+        );
+    }
+
+    #[test]
+    fn endpoints_round_trip_and_know_their_session() {
+        let session = SessionId::new(1_700_000_000, [4; 16]);
+        let held = Holder::Session {
+            session: session.clone(),
+            agent: AgentId::new(1_700_000_000, [5; 16]),
+            credential: CredentialId::new(1_700_000_000, [6; 16]),
+        };
+        let mut endpoint = Endpoint {
+            id: EndpointId::new(1_700_000_000, [1; 16]),
+            account: AccountId::new(1_700_000_000, [2; 16]),
+            kind: EndpointType::Agent,
+            url: EndpointUrl::new("edge.example.com", 20001),
+            binding: Binding::Public,
+            name: "command_line".to_owned(),
+            description: String::new(),
+            metadata: String::new(),
+            pooling_enabled: false,
+            traffic_policy: String::new(),
+            upstream_url: "tcp://127.0.0.1:5432".to_owned(),
+            proxy_protocol: Some(ProxyVersion::V2),
+            limits: EndpointLimits::default(),
+            addr: None,
+            holder: Some(held),
+            region: "us".to_owned(),
+            created_at: Timestamp::from_unix_millis(0),
+            updated_at: Timestamp::from_unix_millis(0),
+        };
+        let text = serde_json::to_string(&endpoint).expect("plain data");
+        assert!(
+            text.contains("\"proxy_protocol\":\"2\"") && text.contains("\"type\":\"agent\""),
+            "{text}"
+        );
+        assert_eq!(
+            serde_json::from_str::<Endpoint>(&text).expect("own form"),
+            endpoint
+        );
+        assert_eq!(endpoint.session(), Some(&session));
+        endpoint.holder = Some(Holder::Direct {
+            upstream: "tcp://127.0.0.1:5432".to_owned(),
+        });
+        assert_eq!(endpoint.session(), None);
+    }
+}

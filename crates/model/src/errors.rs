@@ -389,4 +389,50 @@ mod tests {
             assert_eq!(name.parse(), Ok(*code));
         }
     }
+
+    #[test]
+    fn the_api_code_is_ngroks_where_it_has_one() {
+        assert_eq!(Code::UrlTrailingSlash.api_code(), "ERR_NGROK_9038");
+        assert_eq!(Code::PortTaken.api_code(), "PTC_PORT_TAKEN");
+    }
+
+    #[test]
+    fn codes_of_newer_peers_become_internal() {
+        assert_eq!(
+            serde_json::from_str::<Code>("\"PTC_OF_TOMORROW\"").expect("text"),
+            Code::Internal
+        );
+        assert_eq!(
+            serde_json::from_str::<Code>("\"PTC_DRAINED\"").expect("text"),
+            Code::Drained
+        );
+    }
+
+    #[test]
+    fn what_only_the_log_may_say_never_travels() {
+        let error = Error::internal("secret detail");
+        assert!(
+            !serde_json::to_string(&error)
+                .expect("plain data")
+                .contains("secret detail")
+        );
+        assert_eq!(
+            error.to_string(),
+            "something went wrong inside Portcullis (PTC_INTERNAL)"
+        );
+    }
+
+    #[test]
+    fn the_table_has_a_row_of_six_cells_for_every_code() {
+        let table = markdown();
+        let rows: Vec<&str> = table
+            .lines()
+            .filter(|line| line.starts_with("| `PTC_"))
+            .collect();
+        assert_eq!(rows.len(), Code::ALL.len());
+        for row in rows {
+            assert_eq!(row.replace("\\|", "").matches('|').count(), 7, "{row}");
+        }
+        assert!(table.contains("| `PTC_URL_TRAILING_SLASH` | ERR_NGROK_9038 | 400 | 1 |"));
+    }
 }

@@ -165,4 +165,52 @@ mod tests {
                 .is_err()
         );
     }
+
+    #[test]
+    fn times_beyond_the_range_make_ids_all_the_same() {
+        for seconds in [i64::MIN, -1, 0, KSUID_EPOCH, i64::MAX] {
+            for byte in [0, 255] {
+                let id = EndpointId::new(seconds, [byte; 16]);
+                assert_eq!(id.as_str().parse(), Ok(id.clone()), "{seconds}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids_refuse_other_forms_and_name_the_right_one() {
+        let good = EndpointId::new(1_700_000_000, [7; 16]);
+        for text in [
+            "",
+            "ep",
+            "ep_",
+            good.ksuid(),
+            &format!("{good}x"),
+            &good.as_str()[..29],
+            "ep_aWgEPTl1tmebfsQzFP4bxwgy80W",
+            "ep_2NfK3bpsSVTkrd4Rki6m6R2oQ-C",
+        ] {
+            assert!(text.parse::<EndpointId>().is_err(), "{text}");
+        }
+        assert!(
+            "ep_aWgEPTl1tmebfsQzFP4bxwgy80V"
+                .parse::<EndpointId>()
+                .is_ok()
+        );
+        let error = serde_json::from_str::<EndpointId>("\"x\"").expect_err("no id");
+        assert!(
+            error
+                .to_string()
+                .contains("`x` is not an id of the form ep_ followed by 27"),
+            "{error}"
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_id_or_refused(text in "(ep_)?\\PC{0,40}") {
+            if let Ok(id) = text.parse::<EndpointId>() {
+                proptest::prop_assert_eq!(id.ksuid().len(), KSUID_CHARS);
+            }
+        }
+    }
 }

@@ -125,4 +125,37 @@ mod tests {
         }
         assert_eq!(JoinString::parse(token.expose()), Err(JoinError::Prefix));
     }
+
+    #[test]
+    fn damaged_join_strings_are_refused_without_repeating_them() {
+        let wrap = |json: &str| format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(json));
+        let token = Token::new(&ksuid(1_700_000_000, [1; 16]), [2; 24]).reveal();
+        let with = |server: &str, key: &str, token: &str| {
+            wrap(&format!(
+                "{{\"s\":\"{server}\",\"k\":\"{key}\",\"t\":\"{token}\"}}"
+            ))
+        };
+        assert!(JoinString::parse(&with("h:1", "web", token.expose())).is_ok());
+        for text in [
+            PREFIX.to_owned(),
+            format!("{PREFIX}!!!"),
+            wrap("{}"),
+            wrap("[]"),
+            with("h", "web", token.expose()),
+            with("h:1", "d2Vi", token.expose()),
+            with("h:1", "web", "hunter2"),
+            format!("{PREFIX}{}", "A".repeat(BYTES_MAX + 1)),
+        ] {
+            assert_eq!(JoinString::parse(&text), Err(JoinError::Damaged));
+        }
+        assert!(!JoinError::Damaged.to_string().contains("hunter2"));
+        assert!(JoinString::is_claimed_by(" pc1.x") && !JoinString::is_claimed_by(token.expose()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(pc1\\.)?[A-Za-z0-9_-]{0,200}") {
+            proptest::prop_assert!(JoinString::parse(&text).is_err());
+        }
+    }
 }

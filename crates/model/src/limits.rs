@@ -28,3 +28,22 @@ pub struct EndpointLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections_per_source_max: Option<u32>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_limits_stay_absent_and_unknown_ones_are_refused() {
+        let limits: EndpointLimits =
+            serde_json::from_str("{\"idle_timeout_ms\": 0}").expect("valid");
+        assert_eq!(limits.idle_timeout_ms, Some(0));
+        assert_eq!(
+            serde_json::to_string(&limits).expect("plain data"),
+            "{\"idle_timeout_ms\":0}"
+        );
+        let error =
+            serde_json::from_str::<EndpointLimits>("{\"idle_timeout\": 0}").expect_err("misspelt");
+        assert!(error.to_string().contains("`idle_timeout`"), "{error}");
+    }
+}

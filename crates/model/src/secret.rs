@@ -169,4 +169,42 @@ mod tests {
         let token = Token::new(&ksuid(1_700_000_000, [3; 16]), [9; 24]);
         assert!(!format!("{token:?}").contains(token.secret.expose().as_str()));
     }
+
+    #[test]
+    fn tokens_refuse_other_forms_and_never_repeat_them() {
+        let good = Token::new(&ksuid(1_700_000_000, [3; 16]), [9; 24]).reveal();
+        let good = good.expose().as_str();
+        assert!(Token::parse(&format!(" {good}\n")).is_ok());
+        for text in [
+            "",
+            "_",
+            &good[1..],
+            &good[..good.len() - 1],
+            &format!("{good}x"),
+            &good.replace('_', "-"),
+            &good.replace('_', "_é"),
+        ] {
+            assert_eq!(Token::parse(text), Err(TokenError), "{text}");
+        }
+        assert!(!TokenError.to_string().contains(good));
+    }
+
+    #[test]
+    fn secrets_are_read_from_configuration() {
+        let secret: Secret = serde_json::from_str("\"hunter2\"").expect("text");
+        assert_eq!(
+            (secret.expose().as_str(), secret.to_string().as_str()),
+            ("hunter2", "[secret]")
+        );
+        assert_eq!(format!("{secret:?}"), "[secret]");
+        assert_eq!(hex(&[0, 171, 255]), "00abff");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn tokens_round_trip(seconds in 1_400_000_000_i64..5_000_000_000, id in proptest::prelude::any::<[u8; 16]>(), entropy in proptest::prelude::any::<[u8; 24]>()) {
+            let token = Token::new(&ksuid(seconds, id), entropy);
+            proptest::prop_assert_eq!(Token::parse(token.reveal().expose()), Ok(token));
+        }
+    }
 }

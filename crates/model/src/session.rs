@@ -40,3 +40,19 @@ pub struct TunnelSession {
     /// When it started.
     pub started_at: Timestamp,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_of_older_agents_are_read() {
+        let text = "{\"id\": \"ts_2NfK3bpsSVTkrd4Rki6m6R2oQCC\", \"account\": \"ac_2NfK3bpsSVTkrd4Rki6m6R2oQCC\", \
+            \"credential\": \"cr_2NfK3bpsSVTkrd4Rki6m6R2oQCC\", \"agent\": \"ag_2NfK3bpsSVTkrd4Rki6m6R2oQCC\", \"generation\": 3, \
+            \"node\": \"n1\", \"ip\": \"2001:db8::1\", \"agent_version\": \"0.1.0\", \"os\": \"linux\", \"arch\": \"x86_64\", \
+            \"region\": \"us\", \"started_at\": \"2026-11-20T12:00:00Z\"}";
+        let session: TunnelSession =
+            serde_json::from_str(text).expect("hostname and metadata may be absent");
+        assert!(session.hostname.is_empty() && session.metadata.is_empty());
+    }
+}
