@@ -1,0 +1,7 @@
+//! PROXY protocol headers.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|_data: &[u8]| {});
