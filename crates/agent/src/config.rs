@@ -3,10 +3,16 @@
 //!
 //! Owns the file format. Must never: read the environment; overrides are passed in.
 
+mod check;
+mod entry;
+mod merge;
+mod reader;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use portcullis_model::{Error, Secret};
+use portcullis_model::{Code, Error, Secret};
+use serde_json::Value;
 
 use crate::builder::AgentBuilder;
 use crate::defaults;
@@ -146,8 +152,15 @@ impl AgentConfig {
     /// `PTC_CONFIG_UNREADABLE` for a file that cannot be read, `PTC_CONFIG_INVALID` with every
     /// problem and its path.
     pub fn load(files: &[PathBuf], overrides: &Overrides) -> Result<Self, Error> {
-        let _ = (files, overrides);
-        Err(Error::internal("not built yet"))
+        let mut document = Value::Null;
+        for file in files {
+            let name = file.display().to_string();
+            let mut one = yaml(&read_text(file, defaults::CONFIG_BYTES_MAX)?, &name)?;
+            merge::anchor_paths(&mut one, file.parent().unwrap_or(Path::new("")));
+            merge::merge(&mut document, one);
+        }
+        let shown: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        check::document(&document, &shown.join(" + "), overrides)
     }
 
     /// Reads a document that is not in a file; relative paths are relative to `dir`.
@@ -155,8 +168,17 @@ impl AgentConfig {
     /// # Errors
     /// `PTC_CONFIG_INVALID` with every problem and its path.
     pub fn parse(text: &str, dir: &Path, overrides: &Overrides) -> Result<Self, Error> {
-        let _ = (text, dir, overrides);
-        Err(Error::internal("not built yet"))
+        let mut document = yaml(text, "the configuration")?;
+        merge::anchor_paths(&mut document, dir);
+        check::document(&document, "the configuration", overrides)
+    }
+
+    /// No file at all: the defaults and the overrides.
+    ///
+    /// # Errors
+    /// `PTC_CONFIG_INVALID` when an override cannot be used.
+    pub fn without_file(overrides: &Overrides) -> Result<Self, Error> {
+        check::document(&Value::Null, "the environment", overrides)
     }
 
     /// The endpoint entry of that name.
@@ -166,8 +188,57 @@ impl AgentConfig {
 
     /// An agent with these settings; state directory and data directories are for the caller to add.
     pub fn builder(&self) -> AgentBuilder {
-        AgentBuilder::default()
+        let agent = &self.agent;
+        let mut builder = AgentBuilder::default()
+            .connect_cas(agent.connect_cas.clone())
+            .connect_timeout(agent.connect_timeout)
+            .heartbeat(agent.heartbeat_interval, agent.heartbeat_tolerance)
+            .metadata(agent.metadata.clone())
+            .remote_management(agent.remote_management);
+        builder.server.authtoken = agent.authtoken.clone();
+        builder.server.connect_url = agent.connect_url.clone();
+        builder.proxy_url = agent.proxy_url.clone();
+        builder
     }
+}
+
+impl EndpointEntry {
+    /// One entry in the shape of `endpoints:`, as the local API takes it. No files are read for it.
+    ///
+    /// # Errors
+    /// `PTC_CONFIG_INVALID` with every problem and its path.
+    pub fn from_json(entry: &Value) -> Result<Self, Error> {
+        check::single_entry(entry)
+    }
+}
+
+/// Reads a file as text, up to a size.
+///
+/// # Errors
+/// `PTC_CONFIG_UNREADABLE`.
+pub(crate) fn read_text(file: &Path, bytes_max: u64) -> Result<String, Error> {
+    use std::io::Read as _;
+    let unreadable = |cause: &dyn std::fmt::Display| {
+        Error::new(Code::ConfigUnreadable, format!("cannot read {}: {cause}", file.display()))
+    };
+    let opened = std::fs::File::open(file).map_err(|error| unreadable(&error))?;
+    let mut text = String::new();
+    let read = opened.take(bytes_max + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+    if read as u64 > bytes_max {
+        return Err(unreadable(&format_args!("it is larger than {bytes_max} bytes")));
+    }
+    Ok(text)
+}
+
+/// Reads YAML into plain values. The parser's message names line and column, and quotes no line:
+/// it may hold a secret.
+fn yaml(text: &str, name: &str) -> Result<Value, Error> {
+    if text.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| Error::new(Code::ConfigInvalid, format!("{name}: {error}")))
 }
 
 impl Default for AgentSection {
@@ -187,7 +258,7 @@ impl Default for AgentSection {
             log_format: LogFormat::default(),
             metadata: String::new(),
             remote_management: true,
-            web_addr: None,
+            web_addr: defaults::WEB_ADDR.parse().ok().map(LocalAddr::Tcp),
             web_allow_hosts: Vec::new(),
         }
     }

@@ -46,7 +46,7 @@ pub const ACCEPT_QUEUE: usize = 64;
 /// state each, 400 MB when all are in use.
 pub const CHANNELS_MAX: usize = 10_000;
 /// Warm channels at most, whatever the server asks.
-pub const CHANNELS_IDLE_MAX: usize = 256;
+pub const CHANNELS_IDLE_MAX: u64 = 256;
 /// Channels that are being opened at once; the rest wait their turn.
 pub const CHANNELS_OPENING_MAX: usize = 32;
 /// First and longest wait before a channel that could not be opened is tried again.
@@ -54,18 +54,29 @@ pub const CHANNEL_RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait before a channel that could not be opened is tried again.
 pub const CHANNEL_RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// Commands waiting for the supervisor: binds, updates, unbinds. A few hundred bytes each.
-pub const COMMANDS_QUEUE: usize = 256;
-/// Requests waiting for a session's actor, from its channels and the supervisor.
+/// A channel that ends within this time without having served anyone counts as failed to open, so
+/// that a server that drops every channel is not asked in a hot loop.
+pub const CHANNEL_USELESS_BEFORE: Duration = Duration::from_secs(5);
+/// How long an OPEN waits for its endpoint to be known: on another connection it may overtake the
+/// answer to the bind.
+pub const ROUTE_WAIT: Duration = Duration::from_secs(2);
+/// How long a dropped [`crate::Conn`] waits for the client's end before it resets.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Events of sessions waiting for the supervisor, and aborts of channels waiting for their session.
 pub const SESSION_QUEUE: usize = 256;
-/// Messages from the reader of the control connection to its session: at most 64 KiB each, 1 MiB.
-pub const CONTROL_QUEUE: usize = 16;
-/// A control message that cannot be written for this long ends the session.
-pub const CONTROL_WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a goodbye may take.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the connections of a session that is over may take to be reset.
+pub const RESET_WAIT: Duration = Duration::from_secs(2);
+/// How long closing an endpoint waits for the server's answer.
+pub const UNBIND_WAIT: Duration = Duration::from_secs(5);
 /// Endpoints of one agent.
 pub const ENDPOINTS_MAX: usize = 10_000;
+/// An old session without connections is kept this long for its successor to come up.
+pub const DRAIN_SUCCESSOR_WAIT: Duration = Duration::from_secs(5);
+/// How often a draining session looks whether it is done; also what an open on its way may take.
+pub const DRAIN_CHECK: Duration = Duration::from_millis(250);
 /// The old session of a draining server is kept at most this long for its connections to end.
 pub const DRAIN_MAX: Duration = Duration::from_secs(3600);
 /// How long shutdown waits for connections to end unless told otherwise.
@@ -80,6 +91,8 @@ pub const DURATIONS_KEPT: usize = 512;
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// A traffic policy file at most, in bytes; a message carries 64 KiB.
 pub const POLICY_BYTES_MAX: u64 = 60 << 10;
+/// How long a request to the local API waits for the server's verdict about an endpoint.
+pub const LOCAL_BIND_WAIT: Duration = Duration::from_secs(10);
 /// A request body to the local API at most, in bytes.
 pub const LOCAL_BODY_BYTES_MAX: usize = 128 << 10;
 /// Longest description, in bytes.

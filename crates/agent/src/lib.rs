@@ -9,10 +9,24 @@ pub mod server;
 pub mod status;
 
 mod agent;
+mod backoff;
+mod bindings;
+mod channels;
 mod conn;
+mod connection;
+mod dial;
 mod endpoint;
+mod identity;
 mod listener;
 mod policy_text;
+mod record;
+mod routes;
+mod session;
+mod settings;
+mod shared;
+mod stats;
+mod supervisor;
+mod upstream;
 
 pub use agent::{Agent, Stopped};
 pub use builder::AgentBuilder;

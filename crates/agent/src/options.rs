@@ -136,6 +136,21 @@ impl EndpointOptions {
         self.policy_document().map(drop)
     }
 
+    /// Takes over what an update gives; its upstream is not among the options.
+    pub(crate) fn apply(&mut self, update: &EndpointUpdate) {
+        let texts = [
+            (&mut self.description, &update.description),
+            (&mut self.metadata, &update.metadata),
+            (&mut self.traffic_policy, &update.traffic_policy),
+        ];
+        for (field, new) in texts {
+            if let Some(new) = new {
+                field.clone_from(new);
+            }
+        }
+        self.pooling_enabled = update.pooling_enabled.unwrap_or(self.pooling_enabled);
+    }
+
     /// The policy document to send: the one given, with the networks in front of its rules.
     ///
     /// # Errors

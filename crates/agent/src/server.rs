@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use portcullis_model::join::{JoinString, ServerTrust};
 use portcullis_model::secret::Token;
 use portcullis_model::{Code, Error, Secret};
+use portcullis_net::tls::Trust;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::defaults;
 
@@ -34,4 +37,122 @@ pub struct ServerSources {
     pub connect_cas: ConnectCas,
     /// Data directories of a server on this machine, in order.
     pub data_dirs: Vec<PathBuf>,
+}
+
+/// A server to connect to.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `host:port`.
+    pub address: String,
+    /// How it proves itself.
+    pub trust: Trust,
+    /// As whom to come.
+    pub authtoken: Secret,
+}
+
+/// Certificate bundles, as the distributions place them.
+const HOST_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+];
+
+impl ServerSources {
+    /// Settles on a server.
+    ///
+    /// # Errors
+    /// `PTC_AUTHTOKEN_MISSING`, `PTC_AUTHTOKEN_MALFORMED`, `PTC_CONFIG_INVALID` for an address that
+    /// cannot be read, `PTC_CERTIFICATE_INVALID` for CAs that cannot be found.
+    pub fn resolve(&self) -> Result<Server, Error> {
+        let token = match &self.authtoken {
+            Some(token) if !token.expose().trim().is_empty() => token.clone(),
+            _ => self.local_join().ok_or_else(|| Error::of(Code::AuthtokenMissing))?,
+        };
+        if JoinString::is_claimed_by(token.expose()) {
+            self.with_join(token.expose())
+        } else {
+            self.with_bare(token)
+        }
+    }
+
+    fn with_join(&self, text: &str) -> Result<Server, Error> {
+        let join = JoinString::parse(text)
+            .map_err(|error| Error::new(Code::AuthtokenMalformed, format!("the join string cannot be used: {error}")))?;
+        let address = self.address()?.unwrap_or_else(|| join.server.clone());
+        let trust = match (&self.connect_cas, join.trust) {
+            (ConnectCas::Trusted, ServerTrust::Pin(pin)) => Trust::Pin(pin),
+            (ConnectCas::Trusted, ServerTrust::Web) => Trust::Web,
+            (other, _) => self.trust_of(other)?,
+        };
+        Ok(Server { address, trust, authtoken: join.authtoken })
+    }
+
+    fn with_bare(&self, token: Secret) -> Result<Server, Error> {
+        let token = Secret::new(token.expose().trim().to_owned());
+        if Token::parse(token.expose()).is_err() {
+            return Err(Error::of(Code::AuthtokenMalformed));
+        }
+        let address = self.address()?.unwrap_or_else(|| defaults::SERVER.to_owned());
+        Ok(Server { address, trust: self.trust_of(&self.connect_cas)?, authtoken: token })
+    }
+
+    fn address(&self) -> Result<Option<String>, Error> {
+        let Some(url) = &self.connect_url else { return Ok(None) };
+        let address = hostport(url).map_err(|why| Error::new(Code::ConfigInvalid, format!("the server's address: {why}")))?;
+        Ok(Some(address))
+    }
+
+    fn trust_of(&self, cas: &ConnectCas) -> Result<Trust, Error> {
+        let missing = |what: String| Error::new(Code::CertificateInvalid, what);
+        match cas {
+            ConnectCas::Trusted => Ok(self.local_pin().map_or(Trust::Web, Trust::Pin)),
+            ConnectCas::Host => {
+                let bundle = HOST_BUNDLES.iter().map(Path::new).find(|path| path.exists());
+                let bundle = bundle.ok_or_else(|| missing("this host has no certificate bundle".to_owned()))?;
+                Ok(Trust::CaFile(bundle.to_owned()))
+            }
+            ConnectCas::File(path) if path.exists() => Ok(Trust::CaFile(path.clone())),
+            ConnectCas::File(path) => Err(missing(format!("{} does not exist", path.display()))),
+        }
+    }
+
+    /// The join string that a server on this machine wrote for local use.
+    fn local_join(&self) -> Option<Secret> {
+        let read = |dir: &PathBuf| std::fs::read_to_string(dir.join("join")).ok();
+        let text = self.data_dirs.iter().find_map(read)?;
+        Some(Secret::new(text.trim().to_owned()))
+    }
+
+    /// The key of the CA of a server on this machine.
+    fn local_pin(&self) -> Option<[u8; 32]> {
+        let file = self.data_dirs.iter().map(|dir| dir.join("ca.pem")).find(|path| path.exists())?;
+        let certificate = CertificateDer::from_pem_file(file).ok()?;
+        portcullis_net::tls::spki_sha256(&certificate).ok()
+    }
+}
+
+/// Reads `host` or `host:port` and adds the default port.
+///
+/// # Errors
+/// What is wrong with it, for a message.
+pub(crate) fn hostport(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(format!("`{scheme}://` does not belong there; write {}", rest.trim_end_matches('/')));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.is_empty() || host.contains(['/', '@', ' ', '?']) {
+        return Err("is not host:port".to_owned());
+    }
+    let host = if host.contains(':') && !bracketed { format!("[{host}]") } else { host.to_owned() };
+    let port = match port {
+        None => defaults::SERVER_PORT,
+        Some(port) => port.parse::<u16>().ok().filter(|port| *port != 0).ok_or("the port is not within 1 to 65535")?,
+    };
+    Ok(format!("{host}:{port}"))
 }
