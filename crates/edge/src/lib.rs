@@ -1,1 +1,24 @@
 //! The edge: listeners, admission, routing, pools, agent sessions and the story of a connection.
+//!
+//! Start reading at `connection.rs`. Owns: the sockets of clients and agents, and the sessions. Must
+//! never: decide who owns an address (the registry does) or tell of a connection outside its record.
+
+mod admission;
+mod agents;
+mod config;
+mod connection;
+mod decide;
+pub mod defaults;
+mod handle;
+mod limits;
+mod listeners;
+mod node;
+mod open;
+mod route;
+mod session;
+mod sessions;
+mod source;
+mod status;
+
+pub use config::{EdgeConfig, Limits};
+pub use handle::{Edge, EdgeHandle};

@@ -1,0 +1,91 @@
+//! What the edge is told at start.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::defaults;
+
+/// Settings of an edge node.
+#[derive(Debug, Clone)]
+pub struct EdgeConfig {
+    /// Where agents connect; port 0 draws one.
+    pub agents: SocketAddr,
+    /// TLS of the agent port, ALPN `portcullis/1`.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// This node's name, for agents and logs.
+    pub node: String,
+    /// This node's region.
+    pub region: String,
+    /// The default public host name, told to agents.
+    pub public_host: String,
+    /// The release, told to agents.
+    pub server_version: String,
+    /// Networks whose connections must begin with a PROXY protocol header, and are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Limits where neither endpoint nor account says otherwise.
+    pub limits: Limits,
+}
+
+impl EdgeConfig {
+    /// Settings with every default.
+    pub fn new(agents: SocketAddr, tls: Arc<rustls::ServerConfig>) -> Self {
+        Self {
+            agents,
+            tls,
+            node: "local".to_owned(),
+            region: "local".to_owned(),
+            public_host: "localhost".to_owned(),
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            trusted_proxies: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The server's limits. A duration of `None` is never.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Client connections of the node at once.
+    pub connections_max: usize,
+    /// Client connections of one endpoint at once.
+    pub connections_per_endpoint_max: u32,
+    /// Client connections of one source address to one endpoint at once.
+    pub connections_per_source_max: u32,
+    /// Accept to established.
+    pub connect_timeout: Duration,
+    /// Silence of both directions.
+    pub idle_timeout: Option<Duration>,
+    /// Silence of the client alone.
+    pub client_idle_timeout: Option<Duration>,
+    /// Silence of the upstream alone.
+    pub server_idle_timeout: Option<Duration>,
+    /// Silence after one direction has ended; `None`: the idle timeout.
+    pub half_close_timeout: Option<Duration>,
+    /// Connections on the agent port that have not said who they are.
+    pub agent_pending_max: usize,
+    /// The same of one source address.
+    pub agent_pending_per_source_max: u32,
+    /// TLS handshake and first frame on the agent port.
+    pub agent_hello_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: defaults::CONNECTIONS_MAX,
+            connections_per_endpoint_max: defaults::CONNECTIONS_PER_ENDPOINT_MAX,
+            connections_per_source_max: defaults::CONNECTIONS_PER_SOURCE_MAX,
+            connect_timeout: defaults::CONNECT_TIMEOUT,
+            idle_timeout: Some(defaults::IDLE_TIMEOUT),
+            client_idle_timeout: None,
+            server_idle_timeout: None,
+            half_close_timeout: None,
+            agent_pending_max: defaults::AGENT_PENDING_MAX,
+            agent_pending_per_source_max: defaults::AGENT_PENDING_PER_SOURCE_MAX,
+            agent_hello_timeout: defaults::AGENT_HELLO_TIMEOUT,
+        }
+    }
+}

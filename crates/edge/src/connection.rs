@@ -1,0 +1,224 @@
+//! The story of a client connection, from accept to close. Read it top to bottom.
+//!
+//! `?` means one thing here: close with this reason. Helpers return values; nothing but this file
+//! ends a connection, and nothing but the record tells of it.
+//!
+//! How the client's socket ends is the reason's [`Farewell`]: FIN after a whole stream and after
+//! a policy's refusal, RST after everything else, so that a cut stream never looks complete.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_net::{Counters, RelayEnd, RelayLimits, Side, TcpConn};
+use portcullis_policy::Conn;
+use portcullis_telemetry::close::Farewell;
+use portcullis_telemetry::{CloseReason, Ended, KillSwitch, Record, Traffic};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::admission::Admitted;
+use crate::node::Node;
+use crate::open::{self, Upstream};
+use crate::route::Tries;
+use crate::{decide, limits, route, source};
+
+/// What an established connection runs with.
+struct Established {
+    upstream: Upstream,
+    limits: RelayLimits,
+    /// Gives its places back when the connection is over.
+    _admitted: Admitted,
+}
+
+/// Serves one accepted connection: record, story, farewell, close. The permit is the place under the
+/// node's cap; it was taken before this task was spawned.
+pub(crate) async fn serve(
+    node: Arc<Node>,
+    client: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
+    let Ok(listener) = client.local_addr() else {
+        return; // reset between accept and here: there is no connection to tell of
+    };
+    let listener = SocketAddr::new(listener.ip().to_canonical(), listener.port());
+    let mut client = TcpConn::new(client);
+    let mut record = node.records.open(node.connection_id(), listener, peer);
+    let span = tracing::debug_span!("connection", id = %record.id());
+    let (ended, upstream) = story(&node, &mut client, &mut record)
+        .instrument(span)
+        .await;
+    farewell(client, &ended).await;
+    record.close(&ended);
+    drop(permit);
+    if let Some(upstream) = upstream {
+        upstream.recycle();
+    }
+}
+
+/// Everything that happens to a connection, in order.
+async fn story(
+    node: &Node,
+    client: &mut TcpConn,
+    record: &mut Record,
+) -> (Ended, Option<Upstream>) {
+    let counters = Arc::new(Counters::new());
+    let kill = record.kill().clone();
+    let mut established = match establish(node, client, record, &kill, &counters).await {
+        Ok(established) => established,
+        Err(ended) => return (ended, None),
+    };
+    let end = established
+        .upstream
+        .relay(client, &established.limits, &counters, kill.token())
+        .await;
+    (reason(end, &kill), Some(established.upstream))
+}
+
+/// Source, route, admit, decide, open. A failed open routes the next member and decides afresh: at
+/// most three, under one deadline.
+async fn establish(
+    node: &Node,
+    client: &TcpConn,
+    record: &mut Record,
+    kill: &KillSwitch,
+    counters: &Arc<Counters>,
+) -> Result<Established, Ended> {
+    let accepted = Instant::now();
+    let (peer, listener) = (record.peer(), record.listener());
+    let within = accepted + node.config.limits.connect_timeout;
+    let source = bounded(kill, within, source::read(node, client, peer, listener)).await?;
+    record.set_client(source.client);
+    let mut tries = Tries::default();
+    loop {
+        let snapshot = node.registry.snapshot();
+        let entry = route::entry(node, &snapshot, listener, &tries)?;
+        record.set_entry(&entry);
+        let caps = limits::caps(
+            &node.config.limits,
+            snapshot.plan(&entry.account),
+            &entry.limits,
+        );
+        let mut admitted =
+            node.admission
+                .admit(&entry.id, &entry.account, source.client.ip(), caps)?;
+        let conn = Conn::new(source.client, source.server);
+        let target = decide::decide(node, &snapshot, Arc::clone(&entry), conn, &tries, record)?;
+        admitted.pass_on(
+            &target.id,
+            limits::caps(&node.config.limits, None, &target.limits).endpoint,
+        )?;
+        let own = limits::merged(&entry.limits, &target.limits);
+        let deadline = accepted + limits::connect_timeout(&node.config.limits, &own);
+        match bounded(
+            kill,
+            deadline,
+            open::open(node, &target, source, record, deadline),
+        )
+        .await
+        {
+            Ok(upstream) => {
+                record.established(Arc::new(Bytes(Arc::clone(counters))));
+                let limits = limits::relay(&node.config.limits, &own);
+                return Ok(Established {
+                    upstream,
+                    limits,
+                    _admitted: admitted,
+                });
+            }
+            Err(ended) => tries.failed(&target.id, ended)?,
+        }
+    }
+}
+
+/// One wait of the establishment: until it is done, someone ends the connection, or the time is over.
+/// The kill goes first: who was told to end must not go on because the wait was ready too.
+async fn bounded<T>(
+    kill: &KillSwitch,
+    deadline: Instant,
+    wait: impl Future<Output = Result<T, Ended>>,
+) -> Result<T, Ended> {
+    tokio::select! {
+        biased;
+        () = kill.token().cancelled() => Err(killed(kill, false)),
+        done = wait => done,
+        () = tokio::time::sleep_until(deadline) => Err(CloseReason::EstablishTimeout.into()),
+    }
+}
+
+/// The reason that the end of a relay stands for.
+fn reason(end: RelayEnd, kill: &KillSwitch) -> Ended {
+    match end {
+        RelayEnd::Finished {
+            first: Side::Client,
+        } => CloseReason::ClientFinished.into(),
+        RelayEnd::Finished {
+            first: Side::Upstream,
+        } => CloseReason::UpstreamFinished.into(),
+        RelayEnd::Reset { by: Side::Client } => CloseReason::ClientReset.into(),
+        RelayEnd::Reset { by: Side::Upstream } => CloseReason::UpstreamReset.into(),
+        RelayEnd::Failed {
+            side: Side::Client,
+            source,
+        } => failed(CloseReason::ClientFailed, &source),
+        RelayEnd::Failed {
+            side: Side::Upstream,
+            source,
+        } => failed(CloseReason::UpstreamFailed, &source),
+        RelayEnd::Idle => CloseReason::IdleTimeout.into(),
+        RelayEnd::ClientIdle => CloseReason::ClientIdleTimeout.into(),
+        RelayEnd::ServerIdle => CloseReason::ServerIdleTimeout.into(),
+        RelayEnd::HalfCloseIdle => CloseReason::HalfCloseTimeout.into(),
+        RelayEnd::Killed => killed(kill, true),
+    }
+}
+
+fn failed(reason: CloseReason, source: &std::io::Error) -> Ended {
+    let code = reason.code().unwrap_or(portcullis_model::Code::Internal);
+    Ended::with(
+        reason,
+        portcullis_model::Error::new(code, source.to_string()),
+    )
+}
+
+/// Why someone ended it. An agent that is lost before its verdict leaves open whether its upstream saw
+/// the connection.
+fn killed(kill: &KillSwitch, established: bool) -> Ended {
+    match kill.why() {
+        Some(why) if why.reason == CloseReason::AgentLost && !established => {
+            CloseReason::AgentLostUnknown.into()
+        }
+        Some(why) => why,
+        None => CloseReason::Aborted.into(),
+    }
+}
+
+/// Closes the client's side as the reason has it.
+async fn farewell(mut client: TcpConn, ended: &Ended) {
+    use portcullis_net::RelayIo as _;
+    match ended.reason.farewell() {
+        Farewell::Reset => client.reset(),
+        // The relay has shut it down already, and a second time harms nothing. An error means that the
+        // client has gone: there is nobody to say goodbye to.
+        Farewell::Fin => drop(client.shutdown().await),
+    }
+}
+
+/// The relay's counters, for whoever looks at the connection while it lives.
+struct Bytes(Arc<Counters>);
+
+impl Traffic for Bytes {
+    fn bytes_in(&self) -> u64 {
+        self.0.from(Side::Client)
+    }
+    fn bytes_out(&self) -> u64 {
+        self.0.from(Side::Upstream)
+    }
+    fn first_byte(&self) -> Option<Duration> {
+        self.0.first_byte_from(Side::Upstream)
+    }
+}

@@ -1,0 +1,81 @@
+//! Limits and defaults of the edge, each with its unit and what it costs.
+
+use std::time::Duration;
+
+/// Client connections of the node at once. Each costs about 15 KiB: two sockets (6–8 KiB in the
+/// kernel), a task and a record (about 4 KiB), and a small relay buffer while bytes move; 100,000 are
+/// 1.5 GiB. The limit on file descriptors is usually met first, and is taken into account at start.
+pub const CONNECTIONS_MAX: usize = 100_000;
+/// Client connections of one endpoint at once.
+pub const CONNECTIONS_PER_ENDPOINT_MAX: u32 = 10_000;
+/// Client connections of one source address (IPv6: /64) to one endpoint at once.
+pub const CONNECTIONS_PER_SOURCE_MAX: u32 = 1_000;
+/// Accept to established, PROXY header and up to three members included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A trusted peer's PROXY header must be there within this. Balancers send it with their first
+/// packet; three seconds allow for one lost SYN-ACK and one lost packet.
+pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Silence of both directions that ends a connection.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a drain waits for connections to end by themselves.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long cut connections get to write their records after a drain.
+pub const CUT_TIMEOUT: Duration = Duration::from_secs(1);
+/// `forward-internal` steps of one connection.
+pub const FORWARD_HOPS_MAX: u32 = 16;
+/// Pool members tried for one connection.
+pub const MEMBERS_TRIED_MAX: usize = 3;
+/// How long a member whose open failed is passed over while others are there.
+pub const MEMBER_REST: Duration = Duration::from_secs(10);
+
+/// Connections on the agent port that have not said who they are. Each holds a socket and a TLS
+/// handshake in progress, about 40 KiB: 80 MiB at most.
+pub const AGENT_PENDING_MAX: usize = 2_048;
+/// The same of one source address (IPv6: /64): an office of agents behind one NAT comes back within
+/// seconds (each takes a few milliseconds), and one source cannot take all slots.
+pub const AGENT_PENDING_PER_SOURCE_MAX: u32 = 128;
+/// TLS handshake and first frame of a connection to the agent port, together.
+pub const AGENT_HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Data channels of one session, idle and busy. Each costs about 35 KiB on both ends: 350 MiB.
+pub const CHANNELS_PER_SESSION_MAX: usize = 10_000;
+/// Idle channels that a session keeps at least.
+pub const CHANNELS_IDLE_MIN: u32 = 2;
+/// Idle channels that a session keeps at most: the burst that opens without a round trip.
+pub const CHANNELS_IDLE_MAX: u32 = 64;
+/// The open rate is measured over this; as many channels as were opened within it are kept warm.
+pub const CHANNELS_RATE_WINDOW: Duration = Duration::from_secs(1);
+/// Channels tried for one open, for those that died while they were idle.
+pub const CHANNELS_TRIED_MAX: usize = 4;
+/// Opens of one session that wait for a channel. A waiting open holds its client's slot anyway.
+pub const CHANNEL_WAITERS_MAX: usize = 10_000;
+/// `need_channels` is asked again when nothing came for this long while opens wait.
+pub const NEED_CHANNELS_AGAIN: Duration = Duration::from_millis(500);
+/// Commands that wait for a session's actor. Senders on the data path shed when it is full; the
+/// actor clears it within a write to its socket.
+pub const SESSION_COMMANDS_MAX: usize = 1_024;
+/// Requests of one session that the registry works on at once.
+pub const SESSION_REQUESTS_MAX: usize = 32;
+/// A message that the agent does not take within this ends its session.
+pub const SESSION_WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the agent may take to leave after `stop` before it is cut.
+pub const SESSION_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// A closed session is taken off the registry within this, or its lease ends it.
+pub const SESSION_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An address that could not be bound is tried again after this.
+pub const LISTEN_RETRY: Duration = Duration::from_secs(2);
+/// An `all addresses` listener that dedicated listeners of the same port stand in the way of costs
+/// them a short gap for every try, so it is tried rarely.
+pub const LISTEN_RETRY_CONTESTED: Duration = Duration::from_secs(60);
+/// How long a refused peer on the agent port gets to read why.
+pub const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a session that the registry dropped waits to hear from its successor why.
+pub const SESSION_GONE_GRACE: Duration = Duration::from_millis(200);
+/// How often a session looks after its idle channels.
+pub const SESSION_SWEEP: Duration = Duration::from_secs(1);
+/// How long the answer to a bind waits for the listeners; they take milliseconds.
+pub const BIND_SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Descriptors that are left for what is not a client connection: store, agent port, listeners, logs.
+pub const DESCRIPTORS_RESERVED: usize = 512;
+/// Broken accept loops that wait to be noticed; the others wait to say so.
+pub const LISTENERS_BROKEN_MAX: usize = 16;

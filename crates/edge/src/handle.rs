@@ -1,0 +1,243 @@
+//! Starting an edge, and what one can ask of it while it runs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use portcullis_model::id::ConnectionId;
+use portcullis_model::{Code, EndpointId, Error, SessionId};
+use portcullis_net::listen::{ListenOptions, listen};
+use portcullis_net::resolve::Resolver;
+use portcullis_net::task;
+use portcullis_store::Registry;
+use portcullis_telemetry::{
+    CloseReason, ConnectionView, DrainOutcome, Ended, EndpointState, EndpointStatus, NodeCommands,
+    Records,
+};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::{Admission, Sources};
+use crate::config::EdgeConfig;
+use crate::defaults::{CUT_TIMEOUT, DESCRIPTORS_RESERVED, SESSION_STOP_TIMEOUT};
+use crate::node::Node;
+use crate::sessions::{Command, Sessions};
+use crate::status::StatusBoard;
+use crate::{agents, listeners};
+
+/// Makes edges.
+#[derive(Debug, Clone, Copy)]
+pub struct Edge;
+
+impl Edge {
+    /// Opens the agent port and starts to follow the registry. Client ports open as their endpoints come.
+    ///
+    /// # Errors
+    /// The agent port cannot be listened on: `PTC_PORT_TAKEN`, `PTC_PORT_NOT_PERMITTED`, `PTC_BIND_FAILED`.
+    pub async fn start(
+        config: EdgeConfig,
+        registry: Registry,
+        records: Records,
+    ) -> Result<EdgeHandle, Error> {
+        let port = listen(config.agents, ListenOptions::default())?;
+        let agent_addr = port.local_addr().map_err(Error::internal)?;
+        let connections_max = connections_max(config.limits.connections_max);
+        let node = Arc::new(Node {
+            permits: Arc::new(Semaphore::new(connections_max)),
+            agent_permits: Arc::new(Semaphore::new(config.limits.agent_pending_max)),
+            agent_sources: Sources::default(),
+            config,
+            records,
+            admission: Admission::default(),
+            status: StatusBoard::default(),
+            sessions: Sessions::default(),
+            resolver: Resolver::system(),
+            draining: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+            registry,
+        });
+        tracing::info!(%agent_addr, node = node.config.node, connections_max, "edge started");
+        drop(task::spawn(
+            "listeners",
+            listeners::run(Arc::clone(&node), node.registry.watch()),
+        ));
+        drop(task::spawn(
+            "agent port",
+            agents::run(Arc::clone(&node), port),
+        ));
+        Ok(EdgeHandle {
+            node,
+            agent_addr,
+            drained: Arc::default(),
+        })
+    }
+}
+
+/// As many connections as the configuration and the process's descriptors allow. A connection takes
+/// two: the client's socket and the upstream's or its channel's.
+fn connections_max(configured: usize) -> usize {
+    let descriptors = std::fs::read_to_string("/proc/self/limits")
+        .ok()
+        .and_then(|limits| {
+            let line = limits
+                .lines()
+                .find(|line| line.starts_with("Max open files"))?;
+            line.split_whitespace().nth(3)?.parse::<usize>().ok()
+        });
+    // Without a limit that can be read the configuration stands alone; the accept loop backs off anyway.
+    let possible = descriptors.map_or(usize::MAX, |most| {
+        most.saturating_sub(DESCRIPTORS_RESERVED) / 2
+    });
+    configured.min(possible.max(1)).min(Semaphore::MAX_PERMITS)
+}
+
+/// A running edge. Dropping it does not stop the edge; [`NodeCommands::drain`] does.
+#[derive(Clone)]
+pub struct EdgeHandle {
+    node: Arc<Node>,
+    agent_addr: SocketAddr,
+    drained: Arc<OnceCell<DrainOutcome>>,
+}
+
+impl EdgeHandle {
+    /// Where agents connect.
+    pub fn agent_addr(&self) -> SocketAddr {
+        self.agent_addr
+    }
+
+    /// The node's records: metrics and live connections.
+    pub fn records(&self) -> &Records {
+        &self.node.records
+    }
+
+    /// How an endpoint is served here once its listeners have been tried; `Pending` when `timeout` is over
+    /// before.
+    pub async fn settled(&self, endpoint: &EndpointId, timeout: Duration) -> EndpointState {
+        self.node.settled(endpoint, timeout).await
+    }
+
+    async fn drain_once(&self, timeout: Duration) -> DrainOutcome {
+        let node = &self.node;
+        let closed_before = node.records.metrics().count_closed_all();
+        let error = Error::of(Code::ServerDraining);
+        // Agents first: they look for another node while their connections here go on.
+        for session in node.sessions.all() {
+            session.command(Command::Drain(error.clone())).await;
+        }
+        node.draining.cancel();
+        let live = node.records.live();
+        let mut cut = 0;
+        if tokio::time::timeout(timeout, live.empty()).await.is_err() {
+            cut = live.end_all(&CloseReason::Drained.into());
+            if tokio::time::timeout(CUT_TIMEOUT, live.empty())
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    open = live.count(),
+                    "connections did not end when they were cut"
+                );
+            }
+        }
+        self.end_sessions(error).await;
+        node.stopped.cancel();
+        let closed = node
+            .records
+            .metrics()
+            .count_closed_all()
+            .saturating_sub(closed_before);
+        let cut = u64::try_from(cut).unwrap_or(u64::MAX);
+        let outcome = DrainOutcome {
+            finished: closed.saturating_sub(cut),
+            cut,
+        };
+        tracing::info!(
+            finished = outcome.finished,
+            cut = outcome.cut,
+            "edge drained"
+        );
+        outcome
+    }
+
+    async fn end_sessions(&self, error: Error) {
+        let why = Ended::from(CloseReason::Drained);
+        for session in self.node.sessions.all() {
+            session
+                .command(Command::End {
+                    error: error.clone(),
+                    retry: true,
+                    why: why.clone(),
+                })
+                .await;
+        }
+        if tokio::time::timeout(SESSION_STOP_TIMEOUT, self.node.sessions.empty())
+            .await
+            .is_err()
+        {
+            tracing::warn!("agent sessions did not end in time");
+        }
+    }
+}
+
+#[async_trait]
+impl NodeCommands for EdgeHandle {
+    async fn stop_session(&self, id: &SessionId, restart: bool) -> Result<(), Error> {
+        let session = self
+            .node
+            .sessions
+            .find(id)
+            .ok_or_else(|| Error::of(Code::SessionNotFound))?;
+        if !session.remote_management {
+            return Err(Error::of(Code::RemoteManagementOff));
+        }
+        let error = match restart {
+            true => Error::new(
+                Code::AgentStopped,
+                "the session was restarted through the API",
+            ),
+            false => Error::of(Code::AgentStopped),
+        };
+        let why = Ended::from(CloseReason::SessionStopped);
+        session
+            .command(Command::Stop {
+                error,
+                restart,
+                why,
+            })
+            .await;
+        Ok(())
+    }
+
+    async fn end_connection(&self, id: &ConnectionId) -> Result<(), Error> {
+        if self
+            .node
+            .records
+            .live()
+            .end(id, CloseReason::EndedByOperator)
+        {
+            Ok(())
+        } else {
+            Err(Error::new(
+                Code::ApiNotFound,
+                format!("no connection {id} is open on this node"),
+            ))
+        }
+    }
+
+    fn connections(&self) -> Vec<ConnectionView> {
+        self.node.records.live().views()
+    }
+
+    fn endpoint_status(&self, id: &EndpointId) -> EndpointStatus {
+        EndpointStatus {
+            state: self.node.state_of(id),
+            last_upstream_error: self.node.status.last_failure(id),
+            connections_open: u64::from(self.node.admission.count_of(id)),
+        }
+    }
+
+    async fn drain(&self, timeout: Duration) -> DrainOutcome {
+        *self.drained.get_or_init(|| self.drain_once(timeout)).await
+    }
+}

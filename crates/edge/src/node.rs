@@ -1,0 +1,89 @@
+//! What every part of a node shares: configuration, registry, records, and the counts and tables.
+//!
+//! Must never: hold a socket or a task.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_model::EndpointId;
+use portcullis_model::id::ConnectionId;
+use portcullis_net::resolve::Resolver;
+use portcullis_store::Registry;
+use portcullis_telemetry::{EndpointState, Records};
+use rand::Rng as _;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::{Admission, Sources};
+use crate::config::EdgeConfig;
+use crate::sessions::Sessions;
+use crate::status::StatusBoard;
+
+/// A node's shared parts.
+pub(crate) struct Node {
+    pub(crate) config: EdgeConfig,
+    pub(crate) registry: Registry,
+    pub(crate) records: Records,
+    pub(crate) admission: Admission,
+    pub(crate) status: StatusBoard,
+    pub(crate) sessions: Sessions,
+    pub(crate) resolver: Resolver,
+    /// Client connections that may be alive at once.
+    pub(crate) permits: Arc<Semaphore>,
+    /// Unauthenticated connections on the agent port that may be alive at once.
+    pub(crate) agent_permits: Arc<Semaphore>,
+    /// The same by source.
+    pub(crate) agent_sources: Sources,
+    /// Cancelled when the node stops taking clients and sessions.
+    pub(crate) draining: CancellationToken,
+    /// Cancelled when everything ends.
+    pub(crate) stopped: CancellationToken,
+}
+
+impl Node {
+    /// Whether connections from this address begin with a PROXY header that is believed.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.config
+            .trusted_proxies
+            .iter()
+            .any(|network| network.contains(&peer))
+    }
+
+    /// How an endpoint is served here.
+    pub(crate) fn state_of(&self, endpoint: &EndpointId) -> EndpointState {
+        let snapshot = self.registry.snapshot();
+        match snapshot.endpoint_by_id(endpoint) {
+            Some(endpoint) => self.status.state_of(&snapshot.listens_of(endpoint)),
+            None => EndpointState::Pending,
+        }
+    }
+
+    /// How an endpoint is served here once its listeners have been tried; `Pending` if that takes longer
+    /// than `timeout`.
+    pub(crate) async fn settled(&self, endpoint: &EndpointId, timeout: Duration) -> EndpointState {
+        let settled = async {
+            let mut changes = self.status.changes();
+            loop {
+                match self.state_of(endpoint) {
+                    EndpointState::Pending => {}
+                    state => return state,
+                }
+                if changes.changed().await.is_err() {
+                    return EndpointState::Pending;
+                }
+            }
+        };
+        tokio::time::timeout(timeout, settled)
+            .await
+            .unwrap_or(EndpointState::Pending)
+    }
+
+    /// The id of a new connection.
+    pub(crate) fn connection_id(&self) -> ConnectionId {
+        let mut entropy = [0; portcullis_model::id::ENTROPY_BYTES];
+        rand::rng().fill_bytes(&mut entropy);
+        ConnectionId::new(jiff::Timestamp::now().as_second(), entropy)
+    }
+}

@@ -1,0 +1,161 @@
+//! The beginning of a session: version, credential, registry, welcome.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_model::{Code, Error, TunnelSession};
+use portcullis_net::control::{Reader, Writer};
+use portcullis_net::{task, tls};
+use portcullis_proto::message::Hello;
+use portcullis_proto::session::{EdgeSettings, WelcomeSpec};
+use portcullis_proto::{EdgeMachine, SessionKey};
+use portcullis_store::{NewSession, Superseded};
+use portcullis_telemetry::{CloseReason, Ended};
+use tokio::time::Instant;
+
+use super::Actor;
+use crate::agents::Pending;
+use crate::defaults::{CHANNELS_IDLE_MIN, SESSION_SWEEP};
+use crate::node::Node;
+use crate::sessions::{Command, Session};
+
+/// Serves a control connection from its hello to its end. The `pending` slot is given back as soon as
+/// the agent is known.
+///
+/// # Errors
+/// The stream, why the agent is refused, and whether it may try again.
+pub(crate) async fn serve(
+    node: Arc<Node>,
+    stream: tls::Stream,
+    peer: SocketAddr,
+    hello: Hello,
+    pending: Pending,
+) -> Result<(), (tls::Stream, Error, bool)> {
+    let start = Instant::now();
+    let (mut machine, opened, key) = match open(&node, peer, &hello).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            let retry = may_retry(error.code);
+            return Err((stream, error, retry));
+        }
+    };
+    drop(pending);
+    let (session, mailbox) = Session::new(
+        opened.id.clone(),
+        opened.account.clone(),
+        opened.credential.clone(),
+        key.clone(),
+        hello.remote_management,
+        node.records.clone(),
+    );
+    node.sessions.insert(Arc::clone(&session));
+    node.records.metrics().sessions_opened.inc();
+    node.records.metrics().sessions_open.inc();
+    tracing::info!(session = %opened.id, account = %opened.account, agent = %opened.agent, %peer, version = opened.agent_version, "session opened");
+    let spec = WelcomeSpec {
+        session_id: opened.id,
+        session_key: key,
+        node: node.config.node.clone(),
+        region: node.config.region.clone(),
+        account: opened.account,
+        server_version: node.config.server_version.clone(),
+        channels_idle_min: CHANNELS_IDLE_MIN,
+        public_host: node.config.public_host.clone(),
+    };
+    let welcome = machine.welcome(start.elapsed(), spec);
+    let (reader, writer) = tokio::io::split(stream);
+    let mut snapshots = node.registry.watch();
+    // The first look is owed: the credential may have gone between the registry's answer and here.
+    snapshots.mark_changed();
+    let mut actor = Actor {
+        node,
+        session,
+        machine,
+        reader: Reader::new(reader),
+        writer: Writer::new(writer),
+        mailbox,
+        snapshots,
+        binding: tokio::task::JoinSet::new(),
+        start,
+        why: None,
+        gone: None,
+        finishing: false,
+        sweep: tokio::time::interval(SESSION_SWEEP),
+    };
+    match actor.perform(welcome).await {
+        Some(ending) => actor.end(ending).await,
+        None => actor.run().await,
+    }
+    Ok(())
+}
+
+async fn open(
+    node: &Arc<Node>,
+    peer: SocketAddr,
+    hello: &Hello,
+) -> Result<(EdgeMachine, TunnelSession, SessionKey), Error> {
+    if node.draining.is_cancelled() {
+        return Err(Error::of(Code::ServerDraining));
+    }
+    let machine = EdgeMachine::accept(Duration::ZERO, hello, EdgeSettings::default())?;
+    let credential = node
+        .registry
+        .authenticate_credential(hello.authtoken.expose())?;
+    let mut key = [0; portcullis_proto::defaults::SESSION_KEY_BYTES];
+    getrandom::fill(&mut key).map_err(Error::internal)?;
+    let new = NewSession {
+        credential: credential.id.clone(),
+        agent: hello.agent_id.clone(),
+        agent_secret: hello.agent_secret.clone(),
+        generation: hello.generation,
+        ip: peer.ip(),
+        agent_version: hello.agent_version.clone(),
+        os: hello.os.clone(),
+        arch: hello.arch.clone(),
+        hostname: hello.hostname.clone(),
+        metadata: hello.metadata.clone(),
+    };
+    // Bounded by the store's own retries; the agent gives up after its handshake timeout.
+    let opened = node.registry.open_session(new).await?.value;
+    for superseded in opened.superseded {
+        tell(node, superseded);
+    }
+    Ok((machine, opened.session, SessionKey::new(key)))
+}
+
+/// Ends a session that another took the place of, if it is here. In a task: its actor may be busy.
+fn tell(node: &Arc<Node>, superseded: Superseded) {
+    let Some(old) = node.sessions.find(&superseded.session) else {
+        return;
+    };
+    let error = Error::of(superseded.code);
+    let why = Ended::with(CloseReason::AgentLost, error.clone());
+    drop(task::spawn("supersede", async move {
+        old.command(Command::End {
+            error,
+            retry: false,
+            why,
+        })
+        .await
+    }));
+}
+
+/// Whether an agent that is refused with this code may come back and be let in without any change on
+/// its side.
+fn may_retry(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::AuthtokenMissing
+            | Code::AuthtokenMalformed
+            | Code::AuthtokenUnknown
+            | Code::CredentialRevoked
+            | Code::AccountSuspended
+            | Code::SessionMetadataTooLong
+            | Code::SessionLimit
+            | Code::HeartbeatInvalid
+            | Code::AgentDuplicate
+            | Code::VersionUnsupported
+            | Code::MessageTooLarge
+    )
+}

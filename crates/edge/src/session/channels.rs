@@ -1,0 +1,208 @@
+//! The data channels of a session: idle ones in a pool, opens that wait for one, and how to abort
+//! those that carry a connection.
+//!
+//! Owns: the idle channels. Must never: hand out a channel that it knows to be dead, or hold its lock
+//! across a wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use portcullis_model::{Code, Error};
+use portcullis_net::channel::{AbortHandle, Channel};
+use portcullis_telemetry::Records;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
+
+use super::demand::Demand;
+use crate::defaults::{CHANNEL_WAITERS_MAX, CHANNELS_PER_SESSION_MAX};
+
+/// A channel and its place under the session's cap.
+type Placed = (Channel, OwnedSemaphorePermit);
+
+/// The pool of one session.
+pub(crate) struct Channels {
+    inner: Mutex<Inner>,
+    /// Told when the agent should be asked for more.
+    wanted: Notify,
+    places: Arc<Semaphore>,
+    records: Records,
+}
+
+struct Inner {
+    /// The last one in is the first one out: what is at the bottom is not needed.
+    idle: Vec<Placed>,
+    waiters: VecDeque<oneshot::Sender<Placed>>,
+    carrying: HashMap<u64, (u32, AbortHandle)>,
+    demand: Demand,
+    closed: bool,
+}
+
+impl Channels {
+    pub(crate) fn new(records: Records) -> Self {
+        let inner = Inner {
+            idle: Vec::new(),
+            waiters: VecDeque::new(),
+            carrying: HashMap::new(),
+            demand: Demand::new(Instant::now()),
+            closed: false,
+        };
+        Self {
+            inner: Mutex::new(inner),
+            wanted: Notify::new(),
+            places: Arc::new(Semaphore::new(CHANNELS_PER_SESSION_MAX)),
+            records,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A channel for an open; waits for one when none is idle. The caller bounds the wait.
+    ///
+    /// # Errors
+    /// `PTC_AGENT_LOST` when the session ends, `PTC_NO_CHANNEL` when too many wait.
+    ///
+    /// # Cancel safety
+    /// A channel that comes just when the future is dropped is dropped with it; the pool asks for another.
+    pub(crate) async fn take(&self) -> Result<Placed, Error> {
+        let waiting = {
+            let mut inner = self.lock();
+            if inner.closed {
+                return Err(lost());
+            }
+            inner.demand.opened(Instant::now());
+            if let Some(placed) = self.take_idle(&mut inner) {
+                drop(inner);
+                self.wanted.notify_one();
+                return Ok(placed);
+            }
+            inner.waiters.retain(|waiter| !waiter.is_closed());
+            if inner.waiters.len() >= CHANNEL_WAITERS_MAX {
+                return Err(Error::of(Code::NoChannel));
+            }
+            let (sender, waiting) = oneshot::channel();
+            inner.waiters.push_back(sender);
+            waiting
+        };
+        self.records.metrics().channel_waits.inc();
+        self.wanted.notify_one();
+        waiting.await.map_err(|_| lost())
+    }
+
+    fn take_idle(&self, inner: &mut Inner) -> Option<Placed> {
+        while let Some((mut channel, place)) = inner.idle.pop() {
+            self.records.metrics().channels_idle.dec();
+            if channel.is_alive() {
+                return Some((channel, place));
+            }
+        }
+        None
+    }
+
+    /// Takes a channel that the agent opened.
+    ///
+    /// # Errors
+    /// `PTC_AGENT_LOST` when the session has ended, `PTC_NO_CHANNEL` when it has too many.
+    pub(crate) fn add(&self, channel: Channel) -> Result<(), Error> {
+        let full = || {
+            Error::new(
+                Code::NoChannel,
+                "the session has as many channels as it may",
+            )
+        };
+        let place = Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| full())?;
+        if self.lock().closed {
+            return Err(lost());
+        }
+        self.lock().demand.came();
+        self.records.metrics().channels_opened.inc();
+        self.put(channel, place);
+        Ok(())
+    }
+
+    /// Takes back a channel that is free again. One too many is closed.
+    pub(crate) fn put(&self, channel: Channel, place: OwnedSemaphorePermit) {
+        let mut placed = (channel, place);
+        let mut inner = self.lock();
+        if inner.closed {
+            return;
+        }
+        while let Some(waiter) = inner.waiters.pop_front() {
+            match waiter.send(placed) {
+                Ok(()) => return,
+                Err(back) => placed = back,
+            }
+        }
+        // Twice the target, so that a rate that wavers does not close and open channels all the time.
+        let most = usize::try_from(inner.demand.target(Instant::now())).unwrap_or(0) * 2;
+        if inner.idle.len() < most {
+            inner.idle.push(placed);
+            self.records.metrics().channels_idle.inc();
+        }
+    }
+
+    /// A channel carries an open from here on.
+    pub(crate) fn began(&self, channel: u64, open: u32, abort: AbortHandle) {
+        self.lock().carrying.insert(channel, (open, abort));
+    }
+
+    /// A channel's open is over.
+    pub(crate) fn over(&self, channel: u64) {
+        self.lock().carrying.remove(&channel);
+    }
+
+    /// The agent gave an open up and could not tell so on its channel.
+    pub(crate) fn aborted(&self, channel: u64, open: u32) {
+        if let Some((current, abort)) = self.lock().carrying.get(&channel)
+            && *current == open
+        {
+            abort.abort();
+        }
+    }
+
+    /// Waits until the agent should be asked for channels.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// How many to ask for now.
+    pub(crate) fn ask(&self) -> u32 {
+        let mut inner = self.lock();
+        let (idle, waiting) = (inner.idle.len(), inner.waiters.len());
+        inner.demand.ask(Instant::now(), idle, waiting)
+    }
+
+    /// Drops idle channels that died, and the surplus of a rate that has fallen.
+    pub(crate) fn sweep(&self) {
+        let mut inner = self.lock();
+        let before = inner.idle.len();
+        inner.idle.retain_mut(|(channel, _)| channel.is_alive());
+        let most = usize::try_from(inner.demand.target(Instant::now())).unwrap_or(0) * 2;
+        let surplus = inner.idle.len().saturating_sub(most);
+        inner.idle.drain(..surplus);
+        let gone = i64::try_from(before - inner.idle.len()).unwrap_or(0);
+        self.records.metrics().channels_idle.dec_by(gone);
+    }
+
+    /// Ends the pool: idle channels are dropped, waiting opens fail.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.waiters.clear();
+        let idle = i64::try_from(inner.idle.len()).unwrap_or(0);
+        inner.idle.clear();
+        self.records.metrics().channels_idle.dec_by(idle);
+    }
+
+    /// Whether the session has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+}
+
+fn lost() -> Error {
+    Error::new(Code::AgentLost, "the agent's session has ended")
+}
