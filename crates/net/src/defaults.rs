@@ -35,8 +35,8 @@ pub const TLS_READ_AHEAD_BYTES: usize = 60 * 1024;
 pub const LEAF_VALID_DAYS: i64 = 90;
 /// Days before its end when a leaf is issued anew.
 pub const LEAF_RENEW_DAYS: i64 = 30;
-/// Validity of our own CA, in years: agents pin its key, so it is not meant to change.
-pub const CA_VALID_YEARS: i16 = 30;
+/// Validity of our own CA, in days: thirty years. Agents pin its key, so it is not meant to change.
+pub const CA_VALID_DAYS: i64 = 30 * 365;
 /// Bytes of a file with certificates or keys; a system's bundle has about 220 KiB.
 pub const PEM_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// TLS sessions that a client remembers for resumption, about 2 KiB each.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, IoSlice, Read as _};
+use std::io::{self, IoSlice, IoSliceMut, Read as _};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -124,6 +124,26 @@ impl<S: Socket> Conn<S> {
         loop {
             ready!(self.io.poll_read_ready(cx))?;
             let read = transfer(&*self.io, Interest::READABLE, space, |socket| (&mut &*socket).read(buf));
+            if let Some(result) = read {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    /// Reads into two buffers with one call.
+    pub(crate) fn poll_read_two(
+        &self,
+        cx: &mut Context<'_>,
+        first: &mut [u8],
+        second: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let space = first.len() + second.len();
+        let mut bufs = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        loop {
+            ready!(self.io.poll_read_ready(cx))?;
+            let read = transfer(&*self.io, Interest::READABLE, space, |socket| {
+                (&mut &*socket).read_vectored(&mut bufs)
+            });
             if let Some(result) = read {
                 return Poll::Ready(result);
             }

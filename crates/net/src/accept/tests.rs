@@ -107,7 +107,7 @@ async fn flood_over_the_cap_is_reset_and_counted() {
     assert_eq!(under_test.count.accepted.load(Ordering::Relaxed), 3);
     drop(held);
     let _next = TcpStream::connect(under_test.addr).await.unwrap();
-    soon("a permit came back", under_test.accepted.recv()).await.unwrap();
+    drop(soon("a permit came back", under_test.accepted.recv()).await.unwrap());
 }
 
 #[tokio::test]
