@@ -6,5 +6,6 @@ command -v cargo-fuzz >/dev/null || { echo "cargo install cargo-fuzz --locked" >
 export RUSTC_BOOTSTRAP=1
 for target in $(cargo fuzz list); do
   echo "== $target"
-  cargo fuzz run "$target" --sanitizer none -- -max_total_time="${FUZZ_SECONDS:-30}" -rss_limit_mb=2048
+  mkdir -p "corpus/$target"
+  cargo fuzz run "$target" --sanitizer none "corpus/$target" "seeds/$target" -- -max_total_time="${FUZZ_SECONDS:-30}" -rss_limit_mb=2048
 done
