@@ -1,4 +1,49 @@
-//! The agent and the Rust SDK: sessions, endpoints, upstreams, the local API.
+//! The agent and the Rust SDK: gives services an address through a Portcullis server, from a place
+//! that only dials out.
+//!
+//! Take the connections yourself, as a stream:
+//!
+//! ```no_run
+//! use futures_util::StreamExt as _;
+//! use portcullis_agent::{Agent, EndpointOptions};
+//! use tokio::io::AsyncWriteExt as _;
+//!
+//! # async fn example(join: portcullis_model::Secret) -> Result<(), portcullis_model::Error> {
+//! let agent = Agent::builder().authtoken(join).connect().await?;
+//! let mut listener = agent.listen(EndpointOptions::new().name("hello")).await?;
+//! println!("clients connect to {}", listener.url());
+//! while let Some(mut conn) = listener.next().await {
+//!     tokio::spawn(async move { conn.write_all(b"hello\n").await });
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Or have them forwarded to an upstream:
+//!
+//! ```no_run
+//! use portcullis_agent::{Agent, EndpointOptions};
+//!
+//! # async fn example(agent: Agent) -> Result<(), portcullis_model::Error> {
+//! let options = EndpointOptions::at("tcp://edge.example.com:20001").allow("10.0.0.0/8");
+//! let forwarder = agent.forward(options, "localhost:5432").await?;
+//! println!("{} -> {}", forwarder.url(), forwarder.upstream());
+//! // Dropping `forwarder` closes the endpoint; this waits until something else does.
+//! let why = forwarder.closed().await;
+//! # drop(why);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Agent::builder`] takes a join string (or a bare authtoken and a server), and a state directory
+//! where the agent's identity is kept: with it, a random address stays the same across restarts.
+//! Errors carry their `PTC_…` code. `examples/hello.rs` is a whole program.
+//!
+//! Inside: a supervisor keeps one session up; the session's actor feeds `portcullis_proto`'s machine
+//! and reconciles the endpoints that are wanted with those that are bound; each data channel is a task
+//! that serves one client connection after another (`connection.rs` reads as its story).
+//!
+//! Must never: listen on anything but the local API; know about edges, stores or the command line.
 
 pub mod builder;
 pub mod config;
