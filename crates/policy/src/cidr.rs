@@ -63,6 +63,17 @@ pub fn parse(text: &str) -> Result<IpNet, String> {
     Ok(net)
 }
 
+/// Reads a CIDR as [`parse`] does, or a single address as the network of just itself, as a person
+/// at a command line writes it.
+///
+/// # Errors
+/// What is wrong with it, for the user.
+pub fn parse_or_address(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    text.parse::<IpAddr>()
+        .map_or_else(|_| parse(text), |ip| Ok(IpNet::from(unmap(ip))))
+}
+
 /// `::ffff:a.b.c.d` as the IPv4 address it is.
 pub fn unmap(ip: IpAddr) -> IpAddr {
     ip.to_canonical()

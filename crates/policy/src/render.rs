@@ -14,7 +14,8 @@ mod tests;
 pub(crate) const FLAGS_RULE_NAME: &str = "cidr flags";
 
 /// The document of `--cidr-allow` and `--cidr-deny`, with the user's own policy, if there is one,
-/// behind it. `--cidr-deny` alone lets everyone else in. Without CIDRs it is the user's text as it
+/// behind it. A single address stands for the network of just itself. `--cidr-deny` alone lets
+/// everyone else in. Without CIDRs it is the user's text as it
 /// is, or an empty one.
 ///
 /// # Errors
@@ -28,9 +29,10 @@ pub fn with_cidrs(
     if allow.is_empty() && deny.is_empty() {
         return Ok(policy.unwrap_or_default().to_owned());
     }
-    check("--cidr-allow", allow)?;
-    check("--cidr-deny", deny)?;
-    let rule = flags_rule(allow, deny);
+    let rule = flags_rule(
+        &networks("--cidr-allow", allow)?,
+        &networks("--cidr-deny", deny)?,
+    );
     let mut document = match document::read(policy.unwrap_or_default())? {
         Node::Null => serde_json::Map::new(),
         Node::Map(entries) => entries
@@ -76,13 +78,18 @@ fn flags_rule(allow: &[String], deny: &[String]) -> Value {
     })
 }
 
-fn check(flag: &str, cidrs: &[String]) -> Result<(), Error> {
-    let faults: Vec<String> = cidrs
-        .iter()
-        .filter_map(|text| cidr::parse(text).err())
-        .collect();
+/// The flag's networks as a policy has them; a single address becomes the network of just itself.
+fn networks(flag: &str, texts: &[String]) -> Result<Vec<String>, Error> {
+    let mut networks = Vec::with_capacity(texts.len());
+    let mut faults = Vec::new();
+    for text in texts {
+        match cidr::parse_or_address(text) {
+            Ok(network) => networks.push(network.to_string()),
+            Err(fault) => faults.push(fault),
+        }
+    }
     if faults.is_empty() {
-        Ok(())
+        Ok(networks)
     } else {
         Err(Error::new(
             Code::PolicyCidr,

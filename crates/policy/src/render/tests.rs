@@ -96,10 +96,22 @@ fn faulty_flags_and_policies_are_refused() {
         flag.message.starts_with("--cidr-allow: `10.0.0.1/8`")
             && flag.message.contains("; `x` is not")
     );
-    let deny = with_cidrs(&[], &strings(&["203.0.113.7"]), None).expect_err("no CIDR");
-    assert!(deny.message.contains("--cidr-deny") && deny.message.contains("203.0.113.7/32"));
+    let deny = with_cidrs(&[], &strings(&["203.0.113.7/33"]), None).expect_err("no CIDR");
+    assert!(deny.message.contains("--cidr-deny") && deny.message.contains("0 to 32"));
     for own in ["[", "5", "on_tcp_connect: 5"] {
         let error = with_cidrs(&strings(&["10.0.0.0/8"]), &[], Some(own)).expect_err(own);
         assert_eq!(error.code, Code::PolicyUnparsable, "{own}");
     }
+}
+
+#[test]
+fn single_addresses_are_networks_of_themselves() {
+    let document =
+        with_cidrs(&strings(&["203.0.113.7", " ::ffff:10.0.0.1"]), &[], None).expect("valid");
+    assert_eq!(decide(&document, "203.0.113.7"), Decision::FallThrough);
+    assert_eq!(decide(&document, "10.0.0.1"), Decision::FallThrough);
+    assert!(matches!(
+        decide(&document, "203.0.113.8"),
+        Decision::Restricted { .. }
+    ));
 }
