@@ -1,0 +1,56 @@
+//! `portcullis api`: one module per resource, with ngrok's flag names.
+//!
+//! Must never: know a rule of the API; what is wrong is for the API to say.
+
+pub(crate) mod api_keys;
+pub(crate) mod common;
+pub(crate) mod connections;
+pub(crate) mod credentials;
+pub(crate) mod endpoints;
+pub(crate) mod reserved_addrs;
+pub(crate) mod tunnel_sessions;
+
+use clap::Subcommand;
+
+use crate::cmd::block_on;
+use crate::failure::Failure;
+
+/// The resources.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Resource {
+    /// What is online: URLs, bindings, policies.
+    #[command(subcommand)]
+    Endpoints(Box<endpoints::Verb>),
+    /// TCP addresses of one's own.
+    #[command(subcommand)]
+    ReservedAddrs(reserved_addrs::Verb),
+    /// What agents connect with.
+    #[command(subcommand)]
+    Credentials(credentials::Verb),
+    /// Keys to this API.
+    #[command(subcommand)]
+    ApiKeys(api_keys::Verb),
+    /// Connected agents.
+    #[command(subcommand)]
+    TunnelSessions(tunnel_sessions::Verb),
+    /// Client connections that are open now.
+    #[command(subcommand)]
+    Connections(connections::Verb),
+}
+
+/// Asks the API.
+///
+/// # Errors
+/// What the API said, or that it cannot be reached.
+pub(crate) fn run(resource: Resource) -> Result<(), Failure> {
+    block_on(async move {
+        match resource {
+            Resource::Endpoints(verb) => endpoints::run(*verb).await,
+            Resource::ReservedAddrs(verb) => reserved_addrs::run(verb).await,
+            Resource::Credentials(verb) => credentials::run(verb).await,
+            Resource::ApiKeys(verb) => api_keys::run(verb).await,
+            Resource::TunnelSessions(verb) => tunnel_sessions::run(verb).await,
+            Resource::Connections(verb) => connections::run(verb).await,
+        }
+    })
+}

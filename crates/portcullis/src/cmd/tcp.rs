@@ -1,0 +1,207 @@
+//! `portcullis tcp`: one service, one address.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use portcullis_agent::EndpointOptions;
+use portcullis_agent::config::EndpointEntry;
+use portcullis_model::endpoint::{Binding, ProxyVersion};
+
+use super::api::endpoints::{Limits, fetch};
+use super::block_on;
+use crate::agent_process::{self, AgentArgs, Patience, deprecated};
+use crate::failure::Failure;
+
+/// `tcp`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  portcullis tcp 5432                                  a random address for localhost:5432
+  portcullis tcp db.lan:5432 --url tcp://edge.example.com:20001
+  portcullis tcp 22 --cidr-allow 192.0.2.0/24
+  portcullis tcp 8080 --url tcp://app.internal:80      for other endpoints of the account only")]
+pub(crate) struct Args {
+    /// What to forward to: PORT, HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:/path.
+    #[arg(value_name = "[HOST:]PORT|URL")]
+    upstream: String,
+    /// Endpoint URL; a random public address if left out.
+    #[arg(long)]
+    url: Option<String>,
+    /// From where it can be reached: public, internal or kubernetes; inferred from the URL.
+    #[arg(long)]
+    binding: Option<Binding>,
+    /// Its name; a random address is given again to the same name.
+    #[arg(long)]
+    name: Option<String>,
+    /// What it is for, at most 255 bytes.
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Text for programs, at most 4,096 bytes.
+    #[arg(long, value_name = "TEXT")]
+    metadata: Option<String>,
+    /// Let other endpoints share the URL.
+    #[arg(long)]
+    pooling_enabled: bool,
+    /// PROXY protocol header to the upstream.
+    #[arg(long, value_name = "1|2", value_parser = proxy_version)]
+    upstream_proxy_protocol: Option<ProxyVersion>,
+    /// Let in clients of this network only; repeatable.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    cidr_allow: Vec<String>,
+    /// Keep out clients of this network; repeatable.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    cidr_deny: Vec<String>,
+    /// Traffic Policy, YAML or JSON.
+    #[arg(long, value_name = "DOCUMENT", group = "policy")]
+    traffic_policy: Option<String>,
+    /// Traffic Policy from a file (`-` reads standard input).
+    #[arg(long, value_name = "FILE", group = "policy")]
+    traffic_policy_file: Option<PathBuf>,
+    /// Traffic Policy from a web address.
+    #[arg(long, value_name = "URL", group = "policy")]
+    traffic_policy_url: Option<String>,
+    /// Give a random address back when the endpoint closes.
+    #[arg(long)]
+    ephemeral: bool,
+    #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
+    agent: AgentArgs,
+    /// Now --url.
+    #[arg(long, hide = true, value_name = "HOST:PORT", conflicts_with = "url")]
+    remote_addr: Option<String>,
+    /// Now --upstream-proxy-protocol.
+    #[arg(long, hide = true, value_parser = proxy_version, conflicts_with = "upstream_proxy_protocol")]
+    proxy_proto: Option<ProxyVersion>,
+    /// Now --traffic-policy-file.
+    #[arg(long, hide = true, group = "policy")]
+    policy_file: Option<PathBuf>,
+    /// Without effect: the server decides.
+    #[arg(long, hide = true)]
+    region: Option<String>,
+}
+
+fn proxy_version(text: &str) -> Result<ProxyVersion, String> {
+    match text {
+        "1" | "v1" => Ok(ProxyVersion::V1),
+        "2" | "v2" => Ok(ProxyVersion::V2),
+        _ => Err("expected 1 or 2".to_owned()),
+    }
+}
+
+/// Runs it until a signal comes.
+///
+/// # Errors
+/// Why the endpoint could not be had, or why the agent ended.
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    block_on(async move {
+        let agent = args.agent.clone();
+        let entry = entry(args).await?;
+        entry.options.check()?;
+        let config = agent_process::configuration(&agent)?;
+        agent_process::run(config, vec![entry], &agent, Patience::None).await
+    })
+}
+
+async fn entry(args: Args) -> Result<EndpointEntry, Failure> {
+    notices(&args);
+    let file = args.traffic_policy_file.or(args.policy_file);
+    let traffic_policy = match (args.traffic_policy, file, args.traffic_policy_url) {
+        (Some(text), _, _) => text,
+        (None, Some(path), _) => super::policy::read_document(&path)?,
+        (None, None, Some(url)) => fetch(&url).await?,
+        (None, None, None) => String::new(),
+    };
+    let options = EndpointOptions {
+        name: args.name.unwrap_or_else(|| name_of(&args.upstream)),
+        url: args
+            .url
+            .or(args.remote_addr.map(|addr| as_url(&addr)))
+            .unwrap_or_default(),
+        binding: args.binding,
+        description: args.description.unwrap_or_default(),
+        metadata: args.metadata.unwrap_or_default(),
+        pooling_enabled: args.pooling_enabled,
+        traffic_policy,
+        proxy_protocol: args.upstream_proxy_protocol.or(args.proxy_proto),
+        limits: args.limits.limits(),
+        ephemeral: args.ephemeral,
+        cidr_allow: args.cidr_allow,
+        cidr_deny: args.cidr_deny,
+    };
+    Ok(EndpointEntry {
+        options,
+        upstream: args.upstream,
+    })
+}
+
+fn notices(args: &Args) {
+    if args.remote_addr.is_some() {
+        deprecated("--remote-addr", "--url tcp://HOST:PORT");
+    }
+    if args.proxy_proto.is_some() {
+        deprecated("--proxy-proto", "--upstream-proxy-protocol");
+    }
+    if args.policy_file.is_some() {
+        deprecated("--policy-file", "--traffic-policy-file");
+    }
+    if args.region.is_some() {
+        crate::output::note("note: --region has no effect; the server has its region");
+    }
+}
+
+fn as_url(addr: &str) -> String {
+    if addr.contains("://") {
+        addr.to_owned()
+    } else {
+        format!("tcp://{addr}")
+    }
+}
+
+/// A name by what is forwarded to, so that a random address stays with its service: the address of
+/// the database is never given to the shell that was exposed the day after.
+fn name_of(upstream: &str) -> String {
+    let plain = upstream.strip_prefix("tcp://").unwrap_or(upstream);
+    let plain = plain
+        .strip_prefix("localhost:")
+        .or_else(|| plain.strip_prefix("127.0.0.1:"))
+        .unwrap_or(plain);
+    let safe: String = plain
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '.' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    format!(
+        "tcp-{}",
+        safe.trim_matches('-').chars().take(56).collect::<String>()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_upstream() {
+        for (upstream, name) in [
+            ("5432", "tcp-5432"),
+            ("localhost:5432", "tcp-5432"),
+            ("tcp://127.0.0.1:5432", "tcp-5432"),
+            ("db.lan:5432", "tcp-db.lan-5432"),
+            ("unix:/run/x.sock", "tcp-unix--run-x.sock"),
+            ("[::1]:22", "tcp-1--22"),
+        ] {
+            assert_eq!(name_of(upstream), name);
+        }
+    }
+
+    #[test]
+    fn deprecated_addresses_become_urls() {
+        assert_eq!(as_url("edge:20001"), "tcp://edge:20001");
+        assert_eq!(as_url("tcp://edge:20001"), "tcp://edge:20001");
+    }
+}

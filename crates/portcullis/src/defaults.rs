@@ -1,0 +1,45 @@
+//! Defaults of the command line and of the server's configuration. Limits of the data path are in
+//! the `defaults.rs` of the crates that keep them.
+//!
+//! Must never: hold a default that another crate owns.
+
+use std::time::Duration;
+
+/// Where agents connect.
+pub(crate) const AGENTS_PORT: u16 = 7443;
+/// Where the API and the metrics are.
+pub(crate) const API_PORT: u16 = 7480;
+/// Ports of random addresses.
+pub(crate) const PUBLIC_PORTS: (u16, u16) = (20_000, 29_999);
+/// The region of a server that names none.
+pub(crate) const REGION: &str = "local";
+/// How long a released address rests for its former owner.
+pub(crate) const ADDRESS_REST: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a drain waits for connections to end by themselves.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one request to the API may take.
+pub(crate) const API_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long connecting to the API may take.
+pub(crate) const API_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one step of `diagnose` may take.
+pub(crate) const DIAGNOSE_STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Items per page when a list is fetched whole; the API's largest page.
+pub(crate) const PAGE_ITEMS: u32 = 100;
+/// Pages that a list fetches at most: 100,000 items, then it says that there are more.
+pub(crate) const PAGES_MAX: u32 = 1_000;
+/// Largest file that is taken as a traffic policy.
+pub(crate) const POLICY_FILE_BYTES_MAX: u64 = 1 << 20;
+/// How often the live status is drawn again.
+pub(crate) const LIVE_REFRESH: Duration = Duration::from_millis(500);
+/// Numbered shared hosts at most; each is a name in the registry's settings.
+pub(crate) const BASE_HOSTS_MAX: u64 = 100;
+/// Clients of the demo service at once: about 10 KiB each.
+pub(crate) const DEMO_CLIENTS_MAX: usize = 256;
+/// Longest line of the demo service, in bytes; longer ones are given back in pieces.
+pub(crate) const DEMO_LINE_BYTES_MAX: u64 = 4_096;
+/// A client of the demo service that says nothing for this long is let go.
+pub(crate) const DEMO_IDLE: Duration = Duration::from_secs(600);
+/// How long the start of a server waits for its own endpoints' listeners.
+pub(crate) const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the API's requests under way may take at the end.
+pub(crate) const API_SHUTDOWN_GRACE: Duration = Duration::from_secs(2);

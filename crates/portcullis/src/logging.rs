@@ -1,0 +1,133 @@
+//! Log lines: `tracing` to standard error or a file, as text or JSON, filtered by `PORTCULLIS_LOG`
+//! (`info`, `debug`, `portcullis_edge=trace,info` …). The filter can be changed while running.
+//!
+//! Must never: write to standard output, which belongs to results.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use portcullis_model::{Code, Error};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+use crate::config::LogFormat;
+use crate::environment;
+
+/// The filter of commands that serve something.
+pub(crate) const LEVEL_SERVING: &str = "info";
+/// The filter of commands that answer and end.
+pub(crate) const LEVEL_QUIET: &str = "warn";
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Standard error.
+    Stderr,
+    /// A file, appended to.
+    File(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+impl std::str::FromStr for Target {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "stderr" | "stdout" | "true" => Self::Stderr,
+            "false" | "off" | "none" => Self::Off,
+            path => Self::File(path.into()),
+        })
+    }
+}
+
+/// Changes the filter of a running process.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter(reload::Handle<EnvFilter, Registry>);
+
+impl Filter {
+    /// Puts another filter in force; one that cannot be read changes nothing.
+    pub(crate) fn set(&self, level: &str) -> Result<(), String> {
+        let filter = filter(level)?;
+        self.0.reload(filter).map_err(|error| error.to_string())
+    }
+}
+
+/// Starts logging. `PORTCULLIS_LOG` is stronger than `level`.
+///
+/// # Errors
+/// `PTC_CONFIG_INVALID` for a filter that cannot be read, `PTC_CONFIG_UNREADABLE` for a file that
+/// cannot be opened.
+pub(crate) fn start(level: &str, format: LogFormat, target: &Target) -> Result<Filter, Error> {
+    let from_env = environment::log();
+    let (source, text) = match &from_env {
+        Some(text) => ("PORTCULLIS_LOG", text.as_str()),
+        None => ("log.level", level),
+    };
+    let filter = filter(text)
+        .map_err(|cause| Error::new(Code::ConfigInvalid, format!("{source}: {cause}")))?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match (target, format) {
+        (Target::Off, _) => registry.try_init(),
+        (Target::Stderr, LogFormat::Json) => registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(io::stderr),
+            )
+            .try_init(),
+        (Target::Stderr, LogFormat::Text) => registry
+            .with(
+                fmt::layer()
+                    .with_ansi(io::stderr().is_terminal())
+                    .with_writer(io::stderr),
+            )
+            .try_init(),
+        (Target::File(path), LogFormat::Json) => registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(open(path)?),
+            )
+            .try_init(),
+        (Target::File(path), LogFormat::Text) => registry
+            .with(fmt::layer().with_ansi(false).with_writer(open(path)?))
+            .try_init(),
+    };
+    started.map_err(Error::internal)?;
+    Ok(Filter(handle))
+}
+
+fn open(path: &PathBuf) -> Result<Arc<std::fs::File>, Error> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.map(Arc::new).map_err(|error| {
+        Error::new(
+            Code::ConfigUnreadable,
+            format!("log file {}: {error}", path.display()),
+        )
+    })
+}
+
+/// Whether a text can be read as a filter.
+pub(crate) fn check_filter(level: &str) -> Result<(), String> {
+    filter(level).map(drop)
+}
+
+/// Reads a filter; ngrok's words for levels are understood.
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    let text = match level.trim() {
+        "crit" => "error",
+        "dbug" => "debug",
+        "eror" => "error",
+        "" => return Err("an empty filter would hide everything; use off".to_owned()),
+        other => other,
+    };
+    EnvFilter::builder()
+        .parse(text)
+        .map_err(|error| format!("`{text}` is not a log filter: {error}"))
+}

@@ -1,0 +1,359 @@
+//! A running server: data directory, store, registry, edge and API, put together, with what it left
+//! for commands on the same machine.
+//!
+//! Must never: know a command line; `cmd/server.rs` and `cmd/up.rs` do.
+
+pub(crate) mod announce;
+pub(crate) mod data_dir;
+pub(crate) mod public_host;
+pub(crate) mod settings;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_control::{Control, ControlHandle, Tls};
+use portcullis_edge::{Edge, EdgeConfig, EdgeHandle};
+use portcullis_model::join::{JoinString, ServerTrust};
+use portcullis_model::{AccountId, Endpoint, Error, Secret};
+use portcullis_net::seal::MasterKey;
+use portcullis_net::tls::{self, CertAuthority, Purpose};
+use portcullis_store::{Clock, NewApiKey, NewCredential, Registry, SqliteStore};
+use portcullis_telemetry::{DrainOutcome, EndpointState, NodeCommands, Records};
+use tokio::time::Instant;
+
+use crate::config::{ApiTls, ServerConfig};
+use crate::node::data_dir::DataDir;
+use crate::{defaults, environment};
+
+/// A server that is up.
+pub(crate) struct Server {
+    /// The public hostname.
+    pub(crate) host: String,
+    /// Where agents connect.
+    pub(crate) agents: SocketAddr,
+    /// The API's base address for this machine.
+    pub(crate) api_url: String,
+    /// The first admin key, as long as its file is there.
+    pub(crate) admin_key: Secret,
+    /// What an agent on this machine connects with.
+    pub(crate) join_local: JoinString,
+    /// What an agent on another machine connects with.
+    pub(crate) join_remote: JoinString,
+    /// The server's own endpoints, as they were bound.
+    pub(crate) direct: Vec<Endpoint>,
+    data: DataDir,
+    registry: Registry,
+    edge: Arc<EdgeHandle>,
+    control: ControlHandle,
+}
+
+impl Server {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// What the first part that cannot start says; parts that had started are gone then.
+    pub(crate) async fn start(config: &ServerConfig) -> Result<Self, Error> {
+        config.check()?;
+        raise_file_limit();
+        let dir = config
+            .data_dir
+            .clone()
+            .unwrap_or_else(environment::default_data_dir);
+        let data = DataDir::open(&dir)?;
+        let host = config.host.clone().unwrap_or_else(public_host::find);
+        let node = node_id(config, &data)?;
+        let registry = open_registry(config, &data, &node, &host).await?;
+        let bootstrap = registry.bootstrap().await?;
+        let account = bootstrap.account.id.clone();
+
+        let master = MasterKey::load_or_create(&data.path().join("master.key"))?;
+        let authority = CertAuthority::load_or_create(data.path(), &master)?;
+        let (names, ips) = certificate_names(&host);
+        let agents_tls = tls::server_config(&authority, &names, &ips, Purpose::Agents)?;
+        let records = Records::new();
+        let edge_config = settings::edge(
+            config,
+            EdgeConfig::new(config.agents_listen, agents_tls),
+            &node,
+            &host,
+        );
+        let edge = Arc::new(Edge::start(edge_config, registry.clone(), records.clone()).await?);
+        let agents = edge.agent_addr();
+
+        let admin_key = admin_key(&registry, &data, &account, bootstrap.admin_key).await?;
+        let trust = ServerTrust::Pin(authority.pin());
+        let token = local_token(&registry, &data, &account, bootstrap.authtoken).await?;
+        let join = |server: String| JoinString {
+            server,
+            trust,
+            authtoken: token.clone(),
+        };
+        let join_local = join(reachable_here(agents).to_string());
+        let join_remote = join(host_port(&host, agents.port()));
+        data.write(environment::JOIN_FILE, join_local.reveal().expose())?;
+        let direct = bind_direct(&registry, config, &account).await?;
+
+        // The API comes last: when it says that the server is ready, everything else is.
+        let mut control = settings::control(config, &node);
+        control.tls = match &config.api_tls {
+            None => Tls::Off,
+            Some(ApiTls::OwnCa) => Tls::OwnCa {
+                authority,
+                names,
+                ips,
+            },
+            Some(ApiTls::Files { cert, key }) => Tls::Files {
+                cert: cert.clone(),
+                key: key.clone(),
+            },
+        };
+        let commands: Arc<dyn NodeCommands> = edge.clone();
+        let control = Control::start(control, registry.clone(), commands, records).await?;
+        let api_url = api_url(config, control.addr, &host);
+        data.write(environment::API_URL_FILE, &api_url)?;
+        Ok(Self {
+            host,
+            agents,
+            api_url,
+            admin_key,
+            join_local,
+            join_remote,
+            direct,
+            data,
+            registry,
+            edge,
+            control,
+        })
+    }
+
+    /// Where its state is.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.data.path().to_owned()
+    }
+
+    /// Waits until every endpoint of the server's own is reachable, or cannot be: the first that
+    /// cannot.
+    pub(crate) async fn direct_settled(&self, patience: Duration) -> Option<(String, Error)> {
+        let deadline = Instant::now() + patience;
+        for endpoint in &self.direct {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let EndpointState::Failed(error) = self.edge.settled(&endpoint.id, left).await {
+                return Some((endpoint.name.clone(), error));
+            }
+        }
+        None
+    }
+
+    /// Stops accepting, waits for connections to end, cuts the rest.
+    pub(crate) async fn drain(&self, timeout: Duration) -> DrainOutcome {
+        self.control.begin_drain();
+        self.edge.drain(timeout).await
+    }
+
+    /// Ends the API and gives up what this node holds in the store.
+    pub(crate) async fn close(self) {
+        self.control.shutdown(defaults::API_SHUTDOWN_GRACE).await;
+        if let Err(error) = self.registry.close().await {
+            tracing::warn!(code = %error.code, "the store was not told of the end: {}", error.message);
+        }
+    }
+}
+
+/// Brings the server's own endpoints online.
+async fn bind_direct(
+    registry: &Registry,
+    config: &ServerConfig,
+    account: &AccountId,
+) -> Result<Vec<Endpoint>, Error> {
+    let mut bound = Vec::new();
+    for endpoint in &config.endpoints {
+        let spec = settings::direct(endpoint)?;
+        let written = registry.bind_direct(account, spec).await;
+        let written = written.map_err(|error| Error {
+            message: format!("{}: {}", endpoint.name, error.message),
+            ..error
+        })?;
+        bound.push(written.value);
+    }
+    Ok(bound)
+}
+
+async fn open_registry(
+    config: &ServerConfig,
+    data: &DataDir,
+    node: &str,
+    host: &str,
+) -> Result<Registry, Error> {
+    let settings = settings::registry(config, node, host)?;
+    let store = SqliteStore::open(&data.path().join("store.sqlite"))?;
+    Registry::open(Arc::new(store), settings, Clock::system()).await
+}
+
+/// The node's name: the configured one, else the one that the first start settled on.
+fn node_id(config: &ServerConfig, data: &DataDir) -> Result<String, Error> {
+    const FILE: &str = "node_id";
+    if let Some(node) = config.node_id.clone().or(data.read(FILE)?) {
+        return Ok(node);
+    }
+    let node = public_host::machine_name().unwrap_or_else(|| "local".to_owned());
+    data.write(FILE, &node)?;
+    Ok(node)
+}
+
+/// The names and addresses that certificates of the server's own CA are for.
+fn certificate_names(host: &str) -> (Vec<String>, Vec<IpAddr>) {
+    let mut names = vec!["localhost".to_owned()];
+    let mut ips = vec![
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ];
+    match host.parse() {
+        Ok(ip) if !ips.contains(&ip) => ips.push(ip),
+        Ok(_) => {}
+        Err(_) if host != "localhost" => names.push(host.to_owned()),
+        Err(_) => {}
+    }
+    names.extend(public_host::machine_name().filter(|name| name != host));
+    (names, ips)
+}
+
+/// The first admin key: what the first start made, else what it left, else a fresh one; a crash
+/// between the store and the file must not lock everyone out.
+async fn admin_key(
+    registry: &Registry,
+    data: &DataDir,
+    account: &AccountId,
+    made: Option<Secret>,
+) -> Result<Secret, Error> {
+    let key = match made {
+        Some(key) => key,
+        None => match data.read(environment::ADMIN_KEY_FILE)? {
+            Some(key) => return Ok(Secret::new(key)),
+            None => {
+                tracing::warn!(
+                    "{} was gone; a new admin key is in its place",
+                    environment::ADMIN_KEY_FILE
+                );
+                let new = NewApiKey {
+                    admin: true,
+                    description: "admin key for local use".to_owned(),
+                    ..NewApiKey::default()
+                };
+                registry.create_api_key(account, new).await?.value.1
+            }
+        },
+    };
+    data.write(environment::ADMIN_KEY_FILE, key.expose())?;
+    Ok(key)
+}
+
+/// The authtoken for local use: as with the admin key.
+async fn local_token(
+    registry: &Registry,
+    data: &DataDir,
+    account: &AccountId,
+    made: Option<Secret>,
+) -> Result<Secret, Error> {
+    if let Some(token) = made {
+        return Ok(token);
+    }
+    let left = data
+        .read(environment::JOIN_FILE)?
+        .and_then(|text| JoinString::parse(&text).ok());
+    if let Some(join) = left {
+        if let Err(error) = registry.authenticate_credential(join.authtoken.expose()) {
+            tracing::warn!(code = %error.code, "the credential in {} is no longer valid; delete the file for a new one", environment::JOIN_FILE);
+        }
+        return Ok(join.authtoken.clone());
+    }
+    tracing::warn!(
+        "{} was gone; a new credential is in its place",
+        environment::JOIN_FILE
+    );
+    let new = NewCredential {
+        description: "credential for local use".to_owned(),
+        ..NewCredential::default()
+    };
+    Ok(registry.create_credential(account, new).await?.value.1)
+}
+
+/// The API's address for commands on this machine.
+fn api_url(config: &ServerConfig, addr: SocketAddr, host: &str) -> String {
+    match &config.api_tls {
+        None => format!("http://{}", reachable_here(addr)),
+        Some(ApiTls::OwnCa) => format!("https://{}", reachable_here(addr)),
+        Some(ApiTls::Files { .. }) => format!("https://{}", host_port(host, addr.port())),
+    }
+}
+
+/// An address to connect to from this machine, for one to listen on.
+fn reachable_here(addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), addr.port())
+    } else {
+        addr
+    }
+}
+
+/// `host:port`, an IPv6 address in brackets.
+pub(crate) fn host_port(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// Raises the soft limit on file descriptors to the hard one: each connection takes two.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?
+        }
+        Ok(hard)
+    });
+    match raised {
+        Ok(limit) => tracing::debug!(limit, "file descriptors"),
+        Err(error) => tracing::warn!(%error, "the limit on file descriptors stays as it is"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_for_this_machine_and_for_others() {
+        assert_eq!(
+            reachable_here("[::]:7443".parse().unwrap()).to_string(),
+            "127.0.0.1:7443"
+        );
+        assert_eq!(
+            reachable_here("10.0.0.1:7443".parse().unwrap()).to_string(),
+            "10.0.0.1:7443"
+        );
+        assert_eq!(host_port("2001:db8::1", 1), "[2001:db8::1]:1");
+        let config = ServerConfig {
+            api_tls: Some(ApiTls::OwnCa),
+            ..ServerConfig::default()
+        };
+        assert_eq!(
+            api_url(&config, "0.0.0.0:7480".parse().unwrap(), "edge"),
+            "https://127.0.0.1:7480"
+        );
+    }
+
+    #[test]
+    fn certificates_name_the_host_once() {
+        assert!(
+            certificate_names("edge.example.com")
+                .0
+                .contains(&"edge.example.com".to_owned())
+        );
+        assert_eq!(certificate_names("127.0.0.1").1.len(), 2);
+        assert_eq!(certificate_names("192.0.2.1").1.len(), 3);
+    }
+}

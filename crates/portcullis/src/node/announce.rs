@@ -1,0 +1,99 @@
+//! What a server says when it is up: a readable message on a terminal.
+//!
+//! Must never: print a token anywhere but on a terminal that someone looks at.
+
+use crate::environment::{ADMIN_KEY_FILE, JOIN_FILE};
+use crate::node::{Server, host_port};
+use crate::output;
+
+/// The message of `portcullis server`, for a terminal.
+pub(crate) fn server(server: &Server) -> String {
+    let mut rows = common(server, true);
+    rows.push(("", String::new()));
+    rows.extend(lines_to_paste(server, true));
+    message(&rows)
+}
+
+/// The message of `portcullis up`; without `secrets` the tokens are named by their files.
+pub(crate) fn up(server: &Server, demo_url: &str, secrets: bool) -> String {
+    let (host, port) = demo_url
+        .trim_start_matches("tcp://")
+        .rsplit_once(':')
+        .unwrap_or((demo_url, ""));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let mut rows = vec![
+        ("Demo service", demo_url.to_owned()),
+        ("", format!("try it: nc {host} {port}")),
+    ];
+    rows.extend(common(server, secrets));
+    rows.push(("", String::new()));
+    rows.extend(lines_to_paste(server, secrets));
+    message(&rows)
+}
+
+fn message(rows: &[(&str, String)]) -> String {
+    format!(
+        "\nPortcullis is up. Ctrl-C stops it.\n\n{}\n",
+        output::fields(rows)
+    )
+}
+
+fn common(server: &Server, secrets: bool) -> Vec<(&'static str, String)> {
+    let key = if secrets {
+        server.admin_key.expose().clone()
+    } else {
+        format!("in {}", server.data_dir().join(ADMIN_KEY_FILE).display())
+    };
+    let mut rows = vec![
+        ("Public host", server.host.clone()),
+        ("Agents", host_port(&server.host, server.agents.port())),
+        ("API", server.api_url.clone()),
+        ("API token", key),
+        ("State", server.data_dir().display().to_string()),
+    ];
+    for endpoint in &server.direct {
+        rows.push((
+            "Exposed",
+            format!("{} -> {}", endpoint.url, endpoint.upstream_url),
+        ));
+    }
+    rows
+}
+
+/// How to expose a service: from this machine, and from another.
+fn lines_to_paste(server: &Server, secrets: bool) -> Vec<(&'static str, String)> {
+    let program = program();
+    let mut rows = vec![
+        (
+            "Expose a port",
+            format!("{program} tcp 5432      (or 22, or any other; on this machine)"),
+        ),
+        ("See it", format!("{program} api endpoints list")),
+    ];
+    if secrets {
+        rows.push((
+            "Elsewhere",
+            format!(
+                "portcullis tcp 5432 --authtoken {}",
+                server.join_remote.reveal().expose()
+            ),
+        ));
+    } else {
+        rows.push((
+            "Join string",
+            format!("in {}", server.data_dir().join(JOIN_FILE).display()),
+        ));
+    }
+    rows
+}
+
+/// How this program was called, so that the line can be pasted.
+fn program() -> String {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let called = called.to_string_lossy().into_owned();
+    if called.is_empty() || called.contains(' ') {
+        "portcullis".to_owned()
+    } else {
+        called
+    }
+}
