@@ -35,10 +35,10 @@ pub const DESCRIPTION_BYTES_MAX: usize = 255;
 pub const METADATA_BYTES_MAX: usize = 4_096;
 /// Bytes of a traffic policy text.
 pub const POLICY_BYTES_MAX: usize = 64 * 1024;
-/// Characters of an account's or endpoint's name.
+/// Characters of an account's name.
 pub const NAME_CHARS_MAX: usize = 64;
-/// ACL rules of one credential.
-pub const ACL_RULES_MAX: usize = 256;
+/// Characters of an endpoint's name: room for `namespace/name` of Kubernetes.
+pub const ENDPOINT_NAME_CHARS_MAX: usize = 255;
 /// Blind draws of a random port before the free ports are counted instead.
 pub const DRAW_ATTEMPTS: u32 = 32;
 /// Lowest port of the default public range.

@@ -5,11 +5,13 @@
 //! wait for a writer.
 
 pub mod clock;
-pub mod compile;
+mod compile;
 pub mod conformance;
 pub mod defaults;
 mod engine;
 pub mod error;
+mod ids;
+mod keys;
 pub mod kv;
 mod memory;
 mod records;
@@ -18,6 +20,7 @@ pub mod requests;
 pub mod settings;
 pub mod snapshot;
 mod sqlite;
+mod validate;
 
 pub use clock::{Clock, ManualClock};
 pub use engine::EmbeddedStore;

@@ -3,18 +3,39 @@
 //! Owns: the snapshot, the node's lease, the sweep of rested addresses. Must never: answer a write
 //! before the local snapshot shows it.
 
-use std::sync::Arc;
+mod accounts;
+mod addresses;
+mod api_keys;
+mod binds;
+mod bootstrap;
+mod claims;
+mod cloud;
+mod credentials;
+mod draft;
+mod endpoints;
+mod follow;
+mod places;
+mod presence;
+mod sessions;
+mod sweep;
+mod takeover;
 
-use portcullis_model::{
-    Account, AccountId, AddrId, ApiKey, ApiKeyId, Code, Credential, CredentialId, Endpoint, EndpointId, Error,
-    ReservedAddr, Secret, SessionId, TunnelSession,
-};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use portcullis_model::{Account, AccountId, Code, Error, Secret, SessionId, TunnelSession};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::kv::Store;
-use crate::requests::*;
+use crate::defaults;
+use crate::ids::IdMaker;
+use crate::kv::{LeaseId, Store, TxnOutcome};
+use crate::requests::DirectSpec;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
+use draft::Draft;
 
 /// What a write made, and the revision from which readers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,266 +80,168 @@ pub struct Superseded {
 /// The registry of one node. Cloning it is cheap; all clones are the same registry.
 #[derive(Clone)]
 pub struct Registry {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
-fn later<T>() -> Result<T, Error> {
-    Err(Error::internal("not built yet"))
+struct Inner {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    ids: IdMaker,
+    current: Arc<ArcSwap<Snapshot>>,
+    published: watch::Receiver<Arc<Snapshot>>,
+    /// Writes that could lose against each other go one after the other, by account.
+    queues: Vec<Semaphore>,
+    /// The node's lease; replaced when it was lost.
+    lease: AtomicI64,
+    /// Direct endpoints, to be brought back when the lease was lost.
+    directs: Mutex<Vec<(AccountId, DirectSpec)>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("revision", &self.snapshot().revision()).finish_non_exhaustive()
+    }
 }
 
 impl Registry {
-    /// Reads everything, takes the node's lease, removes what an earlier run of this node left, and
+    /// Reads everything, removes what an earlier run of this node left, takes the node's lease, and
     /// starts to follow the store.
     ///
     /// # Errors
     /// `PTC_STORE_…` when the store fails or holds what cannot be read, `PTC_CONFIG_INVALID`.
     pub async fn open(store: Arc<dyn Store>, settings: Settings, clock: Clock) -> Result<Self, Error> {
-        let _x = (store, settings, clock);
-        later()
+        let settings = Arc::new(settings.checked()?);
+        let lease = presence::take_over(&*store, &settings).await?;
+        let listing = store.list("").await?;
+        let first = Arc::new(Snapshot::read(Arc::clone(&settings), listing)?);
+        let changes = store.watch("", first.revision() + 1).await?;
+        let current = Arc::new(ArcSwap::new(Arc::clone(&first)));
+        let (publisher, published) = watch::channel(first);
+        let stop = CancellationToken::new();
+        let follower = follow::Follower { store: Arc::clone(&store), current: Arc::clone(&current), publisher };
+        tokio::spawn(follower.run(changes, stop.clone()));
+        let registry = Self {
+            inner: Arc::new(Inner {
+                store,
+                clock,
+                ids: IdMaker::default(),
+                current,
+                published,
+                queues: (0..defaults::WRITE_QUEUES).map(|_| Semaphore::new(1)).collect(),
+                lease: AtomicI64::new(lease.0),
+                directs: Mutex::default(),
+                stop: stop.clone(),
+            }),
+        };
+        registry.sweep().await?;
+        tokio::spawn(presence::keep(Arc::downgrade(&registry.inner), stop.clone(), settings.lease_ttl));
+        tokio::spawn(sweep::keep_sweeping(Arc::downgrade(&registry.inner), stop));
+        Ok(registry)
     }
 
     /// Everything as of now. Never waits.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        let _x = &self.inner;
-        unreachable!()
+        self.inner.current.load_full()
     }
 
     /// The snapshots from now on; a slow reader sees the newest only.
-    pub fn watch(&self) -> tokio::sync::watch::Receiver<Arc<Snapshot>> {
-        unreachable!()
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.inner.published.clone()
     }
 
     /// The first snapshot of at least this revision (`Portcullis-Revision` of a read).
     ///
     /// # Errors
     /// `PTC_STORE_UNAVAILABLE` when the registry stops following the store meanwhile.
+    ///
+    /// # Cancel safety
+    /// Safe. Waits without a bound for a revision that never comes; give it a deadline.
     pub async fn at_revision(&self, revision: u64) -> Result<Arc<Snapshot>, Error> {
-        let _x = revision;
-        later()
+        let now = self.snapshot();
+        if now.revision() >= revision {
+            return Ok(now);
+        }
+        let mut published = self.watch();
+        let reached = published.wait_for(|snapshot| snapshot.revision() >= revision).await;
+        reached
+            .map(|snapshot| Arc::clone(&snapshot))
+            .map_err(|_| Error::new(Code::StoreUnavailable, "the registry has stopped"))
     }
 
-    /// Ends what this node holds (sessions, agent and direct endpoints) and its lease.
+    /// Ends what this node holds (sessions, their endpoints, direct endpoints) and stops following.
     ///
     /// # Errors
-    /// `PTC_STORE_…`.
+    /// `PTC_STORE_…`; the lease then ends by itself.
     pub async fn close(&self) -> Result<(), Error> {
-        later()
+        let lease = LeaseId(self.inner.lease.load(Ordering::Acquire));
+        let revoked = self.inner.store.lease_revoke(lease).await;
+        self.inner.stop.cancel();
+        match revoked {
+            Ok(()) | Err(crate::StoreError::LeaseGone) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Makes the first account, admin key and credential when there is none; else finds the account.
-    ///
-    /// # Errors
-    /// `PTC_STORE_…`.
-    pub async fn bootstrap(&self) -> Result<Bootstrap, Error> {
-        later()
+    /// Plans on the newest snapshot, commits if nothing that the plan rests on has changed, and plans
+    /// anew otherwise. Answers when the local snapshot shows the write.
+    async fn write<T>(
+        &self,
+        queue: &str,
+        mut plan: impl FnMut(&mut Draft<'_>) -> Result<T, Error>,
+    ) -> Result<Written<T>, Error> {
+        // A queue, not a lock on data: without it writers of one account would refuse each other.
+        let place = queue.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        let queue = &self.inner.queues[place % self.inner.queues.len()];
+        let _turn = queue.acquire().await.map_err(|_| Error::new(Code::StoreUnavailable, "the registry has stopped"))?;
+        for attempt in 0..defaults::WRITE_ATTEMPTS {
+            let snapshot = self.snapshot();
+            let (value, txn) = {
+                let lease = LeaseId(self.inner.lease.load(Ordering::Acquire));
+                let mut draft = Draft::new(&snapshot, self.inner.clock.now(), lease, &self.inner.ids);
+                match plan(&mut draft) {
+                    Ok(value) => (value, draft.finish()),
+                    // The rule may have judged by a snapshot that lags behind; then it judges again.
+                    Err(error) if self.catch_up(&snapshot).await? => {
+                        tracing::debug!(%error, "refused on an old snapshot; judged anew");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            };
+            if txn.ops.is_empty() {
+                return Ok(Written { value, revision: snapshot.revision() });
+            }
+            match self.inner.store.txn(txn).await? {
+                TxnOutcome::Committed { revision } => {
+                    self.at_revision(revision).await?;
+                    return Ok(Written { value, revision });
+                }
+                TxnOutcome::Refused { revision } => {
+                    self.at_revision(revision).await?;
+                    follow::back_off(attempt).await?;
+                }
+            }
+        }
+        Err(Error::of(Code::StoreConflict))
     }
 
-    /// Makes an account.
-    ///
-    /// # Errors
-    /// `PTC_NAME_INVALID`, `PTC_ACCOUNT_EXISTS`, `PTC_PLAN_UNKNOWN`, lengths, `PTC_STORE_…`.
-    pub async fn create_account(&self, new: NewAccount) -> Result<Written<Account>, Error> {
-        let _x = new;
-        later()
-    }
-
-    /// Changes an account.
-    ///
-    /// # Errors
-    /// As [`Self::create_account`], `PTC_ACCOUNT_NOT_FOUND`, `PTC_API_EMPTY_UPDATE`.
-    pub async fn update_account(&self, id: &AccountId, update: AccountUpdate) -> Result<Written<Account>, Error> {
-        let _x = (id, update);
-        later()
-    }
-
-    /// Deletes an account; with `force` everything it owns as well.
-    ///
-    /// # Errors
-    /// `PTC_ACCOUNT_NOT_FOUND`, `PTC_ACCOUNT_NOT_EMPTY`, `PTC_LAST_ADMIN_KEY`.
-    pub async fn delete_account(&self, id: &AccountId, force: bool) -> Result<Written<()>, Error> {
-        let _x = (id, force);
-        later()
-    }
-
-    /// Makes an API key; its token is in the answer and nowhere else.
-    ///
-    /// # Errors
-    /// `PTC_ACCOUNT_NOT_FOUND`, lengths.
-    pub async fn create_api_key(&self, account: &AccountId, new: NewApiKey) -> Result<Written<(ApiKey, Secret)>, Error> {
-        let _x = (account, new);
-        later()
-    }
-
-    /// Changes an API key.
-    ///
-    /// # Errors
-    /// `PTC_API_NOT_FOUND`, `PTC_API_EMPTY_UPDATE`, lengths.
-    pub async fn update_api_key(&self, account: &AccountId, id: &ApiKeyId, update: ApiKeyUpdate) -> Result<Written<ApiKey>, Error> {
-        let _x = (account, id, update);
-        later()
-    }
-
-    /// Deletes an API key.
-    ///
-    /// # Errors
-    /// `PTC_API_NOT_FOUND`, `PTC_LAST_ADMIN_KEY`.
-    pub async fn delete_api_key(&self, account: &AccountId, id: &ApiKeyId) -> Result<Written<()>, Error> {
-        let _x = (account, id);
-        later()
-    }
-
-    /// Finds the API key of a token.
-    ///
-    /// # Errors
-    /// `PTC_API_KEY_MALFORMED`, `PTC_API_KEY_UNKNOWN`, `PTC_API_KEY_IS_AUTHTOKEN`.
-    pub fn authenticate_api_key(&self, token: &str) -> Result<Arc<ApiKey>, Error> {
-        let _x = token;
-        later()
-    }
-
-    /// Makes a credential; its token is in the answer and nowhere else.
-    ///
-    /// # Errors
-    /// `PTC_ACL_SYNTAX`, `PTC_ACCOUNT_NOT_FOUND`, lengths.
-    pub async fn create_credential(&self, account: &AccountId, new: NewCredential) -> Result<Written<(Credential, Secret)>, Error> {
-        let _x = (account, new);
-        later()
-    }
-
-    /// Changes a credential.
-    ///
-    /// # Errors
-    /// `PTC_API_NOT_FOUND`, `PTC_API_EMPTY_UPDATE`, `PTC_ACL_SYNTAX`, lengths.
-    pub async fn update_credential(&self, account: &AccountId, id: &CredentialId, update: CredentialUpdate) -> Result<Written<Credential>, Error> {
-        let _x = (account, id, update);
-        later()
-    }
-
-    /// Deletes a credential, with the sessions that came with it and their endpoints.
-    ///
-    /// # Errors
-    /// `PTC_API_NOT_FOUND`.
-    pub async fn delete_credential(&self, account: &AccountId, id: &CredentialId) -> Result<Written<()>, Error> {
-        let _x = (account, id);
-        later()
-    }
-
-    /// Finds the credential of an authtoken.
-    ///
-    /// # Errors
-    /// `PTC_AUTHTOKEN_MISSING`, `PTC_AUTHTOKEN_MALFORMED`, `PTC_AUTHTOKEN_UNKNOWN`, `PTC_ACCOUNT_SUSPENDED`.
-    pub fn authenticate_credential(&self, token: &str) -> Result<Arc<Credential>, Error> {
-        let _x = token;
-        later()
-    }
-
-    /// Reserves an address.
-    ///
-    /// # Errors
-    /// `PTC_ADDRESS_…`, `PTC_TCP_NOT_ALLOWED`, lengths.
-    pub async fn reserve_address(&self, account: &AccountId, new: NewAddress) -> Result<Written<ReservedAddr>, Error> {
-        let _x = (account, new);
-        later()
-    }
-
-    /// Changes an address's texts.
-    ///
-    /// # Errors
-    /// `PTC_API_NOT_FOUND`, `PTC_API_EMPTY_UPDATE`, lengths.
-    pub async fn update_address(&self, account: &AccountId, id: &AddrId, update: AddressUpdate) -> Result<Written<ReservedAddr>, Error> {
-        let _x = (account, id, update);
-        later()
-    }
-
-    /// Releases an address, which then rests.
-    ///
-    /// # Errors
-    /// `PTC_API_NOT_FOUND`, `PTC_ADDRESS_IN_USE`.
-    pub async fn release_address(&self, account: &AccountId, id: &AddrId) -> Result<Written<()>, Error> {
-        let _x = (account, id);
-        later()
-    }
-
-    /// Makes a cloud endpoint.
-    ///
-    /// # Errors
-    /// `PTC_URL_…`, `PTC_ADDRESS_…`, `PTC_POLICY_…`, `PTC_POOLING_…`, `PTC_ENDPOINT_…`, lengths.
-    pub async fn create_cloud_endpoint(&self, account: &AccountId, new: NewCloudEndpoint) -> Result<Written<Endpoint>, Error> {
-        let _x = (account, new);
-        later()
-    }
-
-    /// Changes a cloud endpoint.
-    ///
-    /// # Errors
-    /// As creation, and `PTC_ENDPOINT_NOT_FOUND`, `PTC_ENDPOINT_READ_ONLY`, `PTC_API_EMPTY_UPDATE`.
-    pub async fn update_cloud_endpoint(&self, account: &AccountId, id: &EndpointId, update: EndpointUpdate) -> Result<Written<Endpoint>, Error> {
-        let _x = (account, id, update);
-        later()
-    }
-
-    /// Deletes a cloud endpoint.
-    ///
-    /// # Errors
-    /// `PTC_ENDPOINT_NOT_FOUND`, `PTC_ENDPOINT_READ_ONLY`.
-    pub async fn delete_endpoint(&self, account: &AccountId, id: &EndpointId) -> Result<Written<()>, Error> {
-        let _x = (account, id);
-        later()
-    }
-
-    /// Opens a session of an agent that authenticated. A stale session of the same installation ends
-    /// with it.
-    ///
-    /// # Errors
-    /// `PTC_CREDENTIAL_REVOKED`, `PTC_AGENT_DUPLICATE`, `PTC_SESSION_LIMIT`, `PTC_SESSION_METADATA_TOO_LONG`.
-    pub async fn open_session(&self, new: NewSession) -> Result<Written<OpenedSession>, Error> {
-        let _x = new;
-        later()
-    }
-
-    /// Closes a session and its endpoints; fine if it is gone already.
-    ///
-    /// # Errors
-    /// `PTC_STORE_…`.
-    pub async fn close_session(&self, id: &SessionId) -> Result<Written<()>, Error> {
-        let _x = id;
-        later()
-    }
-
-    /// Brings an endpoint of a session online.
-    ///
-    /// # Errors
-    /// `PTC_SESSION_NOT_FOUND`, `PTC_URL_…`, `PTC_ADDRESS_…`, `PTC_CREDENTIAL_ACL…`, `PTC_POLICY_…`,
-    /// `PTC_POOLING_…`, `PTC_ENDPOINT_…`, lengths.
-    pub async fn bind_endpoint(&self, session: &SessionId, spec: BindSpec) -> Result<Written<Endpoint>, Error> {
-        let _x = (session, spec);
-        later()
-    }
-
-    /// Changes an endpoint of a session in place.
-    ///
-    /// # Errors
-    /// `PTC_ENDPOINT_NOT_FOUND`, `PTC_POLICY_…`, `PTC_POOLING_…`, lengths.
-    pub async fn update_bound_endpoint(&self, session: &SessionId, id: &EndpointId, update: BoundUpdate) -> Result<Written<Endpoint>, Error> {
-        let _x = (session, id, update);
-        later()
-    }
-
-    /// Takes an endpoint of a session offline; fine if it is gone already.
-    ///
-    /// # Errors
-    /// `PTC_STORE_…`.
-    pub async fn unbind_endpoint(&self, session: &SessionId, id: &EndpointId) -> Result<Written<()>, Error> {
-        let _x = (session, id);
-        later()
-    }
-
-    /// Brings an endpoint online whose upstream the edge dials itself; it lives as long as this node.
-    ///
-    /// # Errors
-    /// As [`Self::bind_endpoint`].
-    pub async fn bind_direct(&self, account: &AccountId, spec: DirectSpec) -> Result<Written<Endpoint>, Error> {
-        let _x = (account, spec);
-        later()
+    /// Whether the store had moved on from a snapshot; then the current one has caught up.
+    async fn catch_up(&self, seen: &Snapshot) -> Result<bool, Error> {
+        let latest = self.inner.store.revision().await?;
+        if latest <= seen.revision() {
+            return Ok(false);
+        }
+        self.at_revision(latest).await?;
+        Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

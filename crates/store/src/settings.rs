@@ -103,14 +103,12 @@ fn check_pool(index: usize, pool: &IpPool, problems: &mut Vec<String>) {
     if pool.name.is_empty() {
         problems.push(format!("{at}.name: is empty"));
     }
-    match &pool.host_pattern {
-        Some(pattern) if !pattern.contains("{ip}") && !pattern.contains("{n}") && pool.ips.len() > 1 => {
-            problems.push(format!("{at}.host_pattern: needs `{{ip}}` or `{{n}}`, for the pool has several IPs"));
-        }
-        None if pool.ips.iter().any(|ip| ip.public.is_ipv6()) => {
-            problems.push(format!("{at}.host_pattern: is needed, for an IPv6 address cannot be a host name"));
-        }
-        Some(_) | None => {}
+    if let Some(pattern) = &pool.host_pattern
+        && !pattern.contains("{ip}")
+        && !pattern.contains("{n}")
+        && pool.ips.len() > 1
+    {
+        problems.push(format!("{at}.host_pattern: needs `{{ip}}` or `{{n}}`, for the pool has several IPs"));
     }
 }
 
@@ -196,7 +194,7 @@ pub struct IpPool {
     /// The IPs.
     pub ips: Vec<PoolIp>,
     /// Host name of a new address: `{ip}` is the IP with dashes, `{n}` its place in the pool from 1.
-    /// Without a pattern the IP itself is the host (IPv4 only).
+    /// Without a pattern the IP itself is the host.
     pub host_pattern: Option<String>,
     /// Accounts (ids or names) that may use it; empty: all.
     pub accounts: Vec<String>,

@@ -17,7 +17,7 @@ use portcullis_model::{
     Account, AccountId, AddrId, AddressKind, AgentId, ApiKey, ApiKeyId, Binding, Credential, CredentialId,
     Endpoint, EndpointId, EndpointUrl, Error, Plan, ReservedAddr, SessionId, TunnelSession,
 };
-use crate::compile::Policy;
+use portcullis_policy::Policy;
 
 use crate::records::{AgentRecord, Claim};
 use crate::settings::Settings;
@@ -86,8 +86,8 @@ pub struct Snapshot {
     sessions: Table<SessionId, TunnelSession>,
     agents: Table<(AccountId, AgentId), AgentRecord>,
     claims: Table<(u16, Arc<str>), Claim>,
-    /// Host claims by host name or IP, as text.
-    host_claims: Table<Arc<str>, Claim>,
+    /// Claims of whole hosts and IPs, as `host/NAME` and `ip/IP`.
+    place_claims: Table<Arc<str>, Claim>,
     first_account: Option<AccountId>,
     public: Arc<Hosts>,
     internal: Arc<HashMap<AccountId, Arc<Hosts>>>,
@@ -270,6 +270,64 @@ impl Snapshot {
     /// The account's address that an endpoint at `host:port` would stand on.
     pub fn address_at(&self, account: &AccountId, host: &str, port: u16) -> Option<&Arc<ReservedAddr>> {
         self.addrs.values().find(|addr| addr.account == *account && addr.covers(host, port))
+    }
+
+    /// The claims of one port, on whatever host.
+    pub(crate) fn port_claims(&self, port: u16) -> impl Iterator<Item = (&str, &Claim)> {
+        self.claims
+            .range((port, Arc::from(""))..)
+            .take_while(move |((claimed, _), _)| *claimed == port)
+            .map(|((_, host), claim)| (&**host, &**claim))
+    }
+
+    /// The claim of a host and port.
+    pub(crate) fn port_claim(&self, host: &str, port: u16) -> Option<&Claim> {
+        self.port_claims(port).find(|(claimed, _)| *claimed == host).map(|(_, claim)| claim)
+    }
+
+    /// Every claim of a host and port.
+    pub(crate) fn all_port_claims(&self) -> impl Iterator<Item = (&str, u16, &Claim)> {
+        self.claims.iter().map(|((port, host), claim)| (&**host, *port, &**claim))
+    }
+
+    /// The claim of a whole host or an IP, as `host/NAME` or `ip/IP`.
+    pub(crate) fn place_claim(&self, place: &str) -> Option<&Claim> {
+        self.place_claims.get(place).map(|claim| &**claim)
+    }
+
+    /// Every claim of a host or IP.
+    pub(crate) fn all_place_claims(&self) -> impl Iterator<Item = (&str, &Claim)> {
+        self.place_claims.iter().map(|(place, claim)| (&**place, &**claim))
+    }
+
+    /// What is known of an agent installation.
+    pub(crate) fn agent(&self, account: &AccountId, agent: &AgentId) -> Option<&AgentRecord> {
+        self.agents.get(&(account.clone(), agent.clone())).map(|record| &**record)
+    }
+
+    /// Every installation of an account.
+    pub(crate) fn agents<'a>(&'a self, account: &'a AccountId) -> impl Iterator<Item = &'a AgentId> {
+        self.agents.iter().filter(move |((owner, _), _)| owner == account).map(|((_, agent), _)| agent)
+    }
+
+    /// API keys with `admin: true`, of every account.
+    pub(crate) fn admin_keys(&self) -> impl Iterator<Item = &Arc<ApiKey>> {
+        self.api_keys.values().filter(|key| key.admin)
+    }
+
+    /// An API key whosever it is, for authentication.
+    pub(crate) fn api_key_by_id(&self, id: &ApiKeyId) -> Option<&Arc<ApiKey>> {
+        self.api_keys.get(id)
+    }
+
+    /// A credential whosever it is, for authentication.
+    pub(crate) fn credential_by_id(&self, id: &CredentialId) -> Option<&Arc<Credential>> {
+        self.credentials.get(id)
+    }
+
+    /// Every address at a host, whosever it is, for the rules of uniqueness.
+    pub(crate) fn addresses_at_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Arc<ReservedAddr>> {
+        self.addrs.values().filter(move |addr| addr.host == host)
     }
 
     /// Whether an address is of kind `host` and this node has its IP.

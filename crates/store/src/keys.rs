@@ -1,0 +1,104 @@
+//! Where each record lives: `kind/account/id`, so that a prefix is all of an account's of a kind.
+//!
+//! Owns: the layout of the store's keys, a stored format. Must never: be spelled out elsewhere.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use portcullis_model::{
+    AccountId, AddrId, AgentId, ApiKeyId, Binding, CredentialId, Endpoint, EndpointId, EndpointUrl, SessionId,
+};
+
+/// The account made at first start.
+pub(crate) const FIRST_ACCOUNT: &str = "meta/first_account";
+/// Markers of API keys with `admin: true`.
+pub(crate) const ADMIN_KEYS: &str = "admin/";
+
+/// The kinds of records that accounts own, for "all of an account's".
+pub(crate) const OWNED: [&str; 6] = ["key", "cred", "addr", "endpoint", "session", "agent"];
+
+/// Keys of one kind of one account.
+pub(crate) fn owned(kind: &str, account: &AccountId) -> String {
+    format!("{kind}/{account}/")
+}
+
+pub(crate) fn account(id: &AccountId) -> String {
+    format!("account/{id}")
+}
+
+/// Makes account names unique.
+pub(crate) fn account_name(name: &str) -> String {
+    format!("name/{name}")
+}
+
+pub(crate) fn api_key(account: &AccountId, id: &ApiKeyId) -> String {
+    record("key", account, id)
+}
+
+pub(crate) fn admin_key(id: &ApiKeyId) -> String {
+    format!("{ADMIN_KEYS}{id}")
+}
+
+pub(crate) fn credential(account: &AccountId, id: &CredentialId) -> String {
+    record("cred", account, id)
+}
+
+pub(crate) fn address(account: &AccountId, id: &AddrId) -> String {
+    record("addr", account, id)
+}
+
+pub(crate) fn endpoint(account: &AccountId, id: &EndpointId) -> String {
+    record("endpoint", account, id)
+}
+
+pub(crate) fn session(account: &AccountId, id: &SessionId) -> String {
+    record("session", account, id)
+}
+
+pub(crate) fn agent(account: &AccountId, id: &AgentId) -> String {
+    record("agent", account, id)
+}
+
+fn record(kind: &str, account: &AccountId, id: &dyn Display) -> String {
+    format!("{kind}/{account}/{id}")
+}
+
+/// The claims of one port on every host: the port comes first because hosts may share their IPs.
+pub(crate) fn port_claims(port: u16) -> String {
+    format!("claim/port/{port:05}/")
+}
+
+pub(crate) fn port_claim(host: &str, port: u16) -> String {
+    format!("{}{host}", port_claims(port))
+}
+
+pub(crate) fn host_claim(host: &str) -> String {
+    format!("claim/host/{host}")
+}
+
+pub(crate) fn ip_claim(ip: IpAddr) -> String {
+    format!("claim/ip/{ip}")
+}
+
+/// The markers of endpoints at one URL: who makes one guards that no other came meanwhile.
+pub(crate) fn at_url(binding: Binding, account: &AccountId, url: &EndpointUrl) -> String {
+    match binding {
+        Binding::Public => format!("{}{}/", at_public_host(url.host()), url.port()),
+        Binding::Internal | Binding::Kubernetes => format!("url/{binding}/{account}/{}/{}/", url.host(), url.port()),
+    }
+}
+
+/// The markers of endpoints at a public host, whatever the port.
+pub(crate) fn at_public_host(host: &str) -> String {
+    format!("url/public/{host}/")
+}
+
+/// The marker of one endpoint.
+pub(crate) fn url_marker(endpoint: &Endpoint) -> String {
+    format!("{}{}", at_url(endpoint.binding, &endpoint.account, &endpoint.url), endpoint.id)
+}
+
+/// A node's presence: holds the id of its lease.
+pub(crate) fn node(node: &str) -> String {
+    format!("node/{node}")
+}
