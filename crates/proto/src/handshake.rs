@@ -194,3 +194,59 @@ fn mac(
     mac.update(exporter);
     mac
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXPORTER: [u8; EXPORTER_BYTES] = [5; EXPORTER_BYTES];
+
+    fn session() -> SessionId {
+        SessionId::new(1_700_000_000, [2; 16])
+    }
+
+    /// Computed with Python: `hmac.new(key, context + id + channel + exporter, sha256)`.
+    #[test]
+    fn channel_mac_is_the_one_that_others_compute() {
+        let key = SessionKey::new([9; SESSION_KEY_BYTES]);
+        let mac = channel_mac(&key, &session(), 3, &EXPORTER);
+        assert_eq!(mac, "eSo8+0lJXp5c2mF1Wbvo4eNOWDpifrAkshnKUewgrU8=");
+    }
+
+    #[test]
+    fn channel_mac_holds_for_its_session_channel_and_connection_alone() {
+        let key = SessionKey::new([9; SESSION_KEY_BYTES]);
+        let other = SessionKey::new([8; SESSION_KEY_BYTES]);
+        let mac = channel_mac(&key, &session(), 3, &EXPORTER);
+        assert!(verify_channel_mac(&key, &session(), 3, &EXPORTER, &mac));
+        assert!(!verify_channel_mac(&other, &session(), 3, &EXPORTER, &mac));
+        assert!(!verify_channel_mac(&key, &session(), 4, &EXPORTER, &mac));
+        assert!(!verify_channel_mac(
+            &key,
+            &session(),
+            3,
+            &[6; EXPORTER_BYTES],
+            &mac
+        ));
+        let another = SessionId::new(1_700_000_000, [3; 16]);
+        assert!(!verify_channel_mac(&key, &another, 3, &EXPORTER, &mac));
+        for claimed in ["", "?", &mac[..20], &format!("{mac}AAAA")] {
+            assert!(
+                !verify_channel_mac(&key, &session(), 3, &EXPORTER, claimed),
+                "{claimed}"
+            );
+        }
+    }
+
+    #[test]
+    fn session_key_round_trips_and_never_prints() {
+        let key = SessionKey::new([9; SESSION_KEY_BYTES]);
+        let json = serde_json::to_string(&key).expect("a string");
+        assert_eq!(
+            serde_json::from_str::<SessionKey>(&json).expect("its own form"),
+            key
+        );
+        assert!(serde_json::from_str::<SessionKey>("\"CQkJ\"").is_err());
+        assert_eq!(format!("{key:?}"), "SessionKey([secret])");
+    }
+}
