@@ -241,3 +241,24 @@ proptest! {
         prop_assert!(acl.check(BindRequest::Url(Binding::Public, &at(port + 1))).is_err());
     }
 }
+
+#[test]
+fn the_rules_in_the_guide_are_rules() {
+    let guide = include_str!("../../../../docs/endpoints.md");
+    let rows = guide
+        .lines()
+        .filter(|line| line.starts_with("| `bind:") || line.starts_with("| `*`"));
+    let rules: Vec<String> = rows
+        .flat_map(|row| {
+            row.split('|')
+                .nth(1)
+                .expect("a first cell")
+                .split('`')
+                .skip(1)
+                .step_by(2)
+        })
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(rules.len(), 13);
+    assert!(Acl::parse(&rules).is_ok());
+}

@@ -667,3 +667,42 @@ proptest! {
         prop_assert_eq!(url.to_string().parse::<EndpointUrl>(), Ok(url));
     }
 }
+
+/// The rows of the guide's table of refusals: URL, binding, code, and the proposal if it is a URL.
+fn guide_refusals() -> Vec<(String, Option<Binding>, String, Option<String>)> {
+    let guide = include_str!("../../../../docs/endpoints.md");
+    let rows = guide.lines().filter(|line| line.contains("| `PTC_URL_"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let code = |cell: &str| cell.split('`').nth(1).map(str::to_owned);
+        let binding = cells[1]
+            .rsplit_once("binding ")
+            .and_then(|(_, word)| word.parse().ok());
+        let proposal = Some(cells[3])
+            .filter(|cell| cell.starts_with("`tcp://"))
+            .and_then(code);
+        (
+            code(cells[1]).expect("a URL"),
+            binding,
+            code(cells[2]).expect("a code"),
+            proposal,
+        )
+    })
+    .collect()
+}
+
+#[test]
+fn the_guide_tells_the_truth_about_refusals() {
+    let rows = guide_refusals();
+    assert_eq!(rows.len(), 14);
+    for (text, wish, code, proposal) in rows {
+        let error = parse(&text, wish).expect_err(&text);
+        assert_eq!(error.code.as_str(), code, "{text}");
+        if let Some(proposal) = proposal {
+            assert!(
+                error.message.contains(&format!("`{proposal}`")),
+                "{text}: {error}"
+            );
+        }
+    }
+}

@@ -508,3 +508,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_policies_in_the_guide_compile_and_its_faults_are_those() {
+    let guide = include_str!("../../../../docs/endpoints.md");
+    let blocks = |kind: &str| -> Vec<&str> {
+        let opening = format!("```{kind}\n");
+        let opened = guide.split(&opening).skip(1);
+        opened
+            .map(|rest| rest.split("```").next().expect("a block ends"))
+            .collect()
+    };
+    let policies = blocks("yaml");
+    assert_eq!(policies.len(), 2);
+    for text in policies {
+        assert!(
+            Policy::compile(text, EndpointType::Agent)
+                .expect("valid")
+                .notices()
+                .is_empty()
+        );
+    }
+    let error = fault(&rule(
+        "{ type: restrict-ips, config: { allow: [::/0, 10.0.0.1/8] } }, { type: denny }",
+    ));
+    assert_eq!(blocks("text"), [format!("{}\n", error.message)]);
+}
