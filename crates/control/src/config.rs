@@ -69,6 +69,8 @@ pub struct ControlConfig {
     pub body_bytes_max: usize,
     /// HTTP connections at once.
     pub connections_max: usize,
+    /// How long a connection may take over a request's head.
+    pub head_timeout: Duration,
     /// How long a request may take.
     pub request_timeout: Duration,
     /// How long a read waits for the revision it asks for.
@@ -90,6 +92,7 @@ impl ControlConfig {
             concurrency_max: defaults::CONCURRENCY_MAX,
             body_bytes_max: defaults::BODY_BYTES_MAX,
             connections_max: defaults::CONNECTIONS_MAX,
+            head_timeout: defaults::HEAD_TIMEOUT,
             request_timeout: defaults::REQUEST_TIMEOUT,
             revision_wait: defaults::REVISION_WAIT,
         }

@@ -18,3 +18,6 @@ mod web;
 pub use config::{ControlConfig, Tls};
 pub use openapi::openapi_json;
 pub use server::{Control, ControlHandle};
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use portcullis_telemetry::{NodeCommands, Records};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -41,9 +42,10 @@ pub struct ControlHandle {
     /// Whether it speaks TLS.
     pub tls: bool,
     app: App,
-    stop: CancellationToken,
+    stops: Stops,
     permits: Arc<Semaphore>,
     connections_max: u32,
+    accepting: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for ControlHandle {
@@ -77,33 +79,35 @@ impl Control {
             .unwrap_or(u32::MAX)
             .max(1);
         let permits = Arc::new(Semaphore::new(connections_max as usize));
-        let stop = CancellationToken::new();
+        let stops = Stops::default();
         let app = Shared::new(config, registry, commands, records);
-        let server = Server {
+        let server = Arc::new(Server {
+            head_timeout: app.config.head_timeout,
             router: router(&app),
             tls: tls.clone(),
-            stop: stop.clone(),
-        };
+            stops: stops.clone(),
+        });
         let options = AcceptOptions {
             permits: Arc::clone(&permits),
-            shutdown: stop.clone(),
+            shutdown: stops.soft.clone(),
             observer: Arc::new(()),
         };
         let loop_ended = accept::run(listener, options, move |stream, peer, permit| {
             server.take(stream, peer, permit)
         });
-        drop(task::spawn("api-accept", async move {
+        let accepting = task::spawn("api-accept", async move {
             if let Err(cause) = loop_ended.await {
                 tracing::error!(%cause, "the API's listener failed");
             }
-        }));
+        });
         Ok(ControlHandle {
             addr,
             tls: tls.is_some(),
             app,
-            stop,
+            stops,
             permits,
             connections_max,
+            accepting,
         })
     }
 }
@@ -127,24 +131,36 @@ impl ControlHandle {
         self.app.begin_drain();
     }
 
-    /// Stops listening, lets requests under way finish for up to `grace`, and returns when all ended.
-    pub async fn shutdown(self, grace: Duration) {
+    /// Stops listening, lets requests under way finish for up to `grace`, cuts the rest, and returns
+    /// when all have ended.
+    pub async fn shutdown(mut self, grace: Duration) {
         self.app.begin_drain();
-        self.stop.cancel();
+        self.stops.soft.cancel();
         // Every connection holds a permit: all of them back means that none is left.
-        if tokio::time::timeout(grace, self.permits.acquire_many(self.connections_max))
-            .await
-            .is_err()
-        {
-            tracing::warn!("the API stopped with requests under way");
+        let ended = async {
+            if let Err(cause) = (&mut self.accepting).await {
+                tracing::error!(%cause, "the API's accept loop did not end well");
+            }
+            drop(self.permits.acquire_many(self.connections_max).await);
+        };
+        if tokio::time::timeout(grace, ended).await.is_err() {
+            tracing::warn!("API requests were cut off: they took longer than the shutdown waits");
         }
     }
 }
 
 impl Drop for ControlHandle {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.stops.soft.cancel();
+        self.stops.hard.cancel();
     }
+}
+
+/// How connections are told to end: after the request under way, or at once.
+#[derive(Clone, Default)]
+struct Stops {
+    soft: CancellationToken,
+    hard: CancellationToken,
 }
 
 /// TLS as configured; without it only loopback will do.
@@ -174,66 +190,70 @@ fn server_tls(config: &ControlConfig) -> Result<Option<Arc<rustls::ServerConfig>
 struct Server {
     router: Router,
     tls: Option<Arc<rustls::ServerConfig>>,
-    stop: CancellationToken,
+    head_timeout: Duration,
+    stops: Stops,
 }
 
 impl Server {
     /// Gives a connection its task; nothing of the connection is awaited here.
-    fn take(&self, stream: TcpStream, addr: SocketAddr, permit: OwnedSemaphorePermit) {
-        let (router, tls, stop) = (self.router.clone(), self.tls.clone(), self.stop.clone());
+    fn take(self: &Arc<Self>, stream: TcpStream, addr: SocketAddr, permit: OwnedSemaphorePermit) {
+        let server = Arc::clone(self);
         drop(task::spawn("api-connection", async move {
-            let peer = Peer {
-                addr,
-                tls: tls.is_some(),
-            };
-            match tls {
-                None => serve(stream, router, peer, stop).await,
-                Some(config) => {
-                    let deadline = tokio::time::Instant::now() + defaults::HANDSHAKE_TIMEOUT;
-                    match tls::accept(stream, config, deadline).await {
-                        Ok(stream) => serve(stream, router, peer, stop).await,
-                        Err(cause) => {
-                            tracing::debug!(peer = %addr, %cause, "no TLS with an API client")
-                        }
-                    }
-                }
+            // The stop comes first, so that a chatty client cannot outrun it.
+            tokio::select! {
+                biased;
+                () = server.stops.hard.cancelled() => {}
+                () = server.connection(stream, addr) => {}
             }
             drop(permit);
         }));
     }
-}
 
-/// Serves one HTTP connection until it ends; on a stop the request under way is finished first.
-async fn serve(
-    io: impl AsyncRead + AsyncWrite + Unpin,
-    router: Router,
-    peer: Peer,
-    stop: CancellationToken,
-) {
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
-        let answer = router.clone().oneshot(request);
-        async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(defaults::HEAD_TIMEOUT)
-        .max_buf_size(defaults::HEAD_BYTES_MAX)
-        .max_headers(defaults::HEADERS_MAX)
-        .half_close(true)
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = std::pin::pin!(connection);
-    // The stop comes first, so that a chatty client cannot outrun it.
-    let ended = tokio::select! {
-        biased;
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    async fn connection(&self, stream: TcpStream, addr: SocketAddr) {
+        let Some(config) = self.tls.clone() else {
+            return self.serve(stream, Peer { addr, tls: false }).await;
+        };
+        let deadline = tokio::time::Instant::now() + defaults::HANDSHAKE_TIMEOUT;
+        // Nobody has asked for anything during a handshake, so a stop ends it at once.
+        let shaken = tokio::select! {
+            biased;
+            () = self.stops.soft.cancelled() => return,
+            shaken = tls::accept(stream, config, deadline) => shaken,
+        };
+        match shaken {
+            Ok(stream) => self.serve(stream, Peer { addr, tls: true }).await,
+            Err(cause) => tracing::debug!(peer = %addr, %cause, "no TLS with an API client"),
         }
-        ended = connection.as_mut() => ended,
-    };
-    if let Err(cause) = ended {
-        tracing::debug!(peer = %peer.addr, %cause, "an API connection ended early");
+    }
+
+    /// Serves one HTTP connection until it ends; on a stop the request under way is finished first.
+    async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+        let router = self.router.clone();
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let answer = router.clone().oneshot(request);
+            async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_timeout)
+            .max_buf_size(defaults::HEAD_BYTES_MAX)
+            .max_headers(defaults::HEADERS_MAX)
+            .half_close(true)
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = std::pin::pin!(connection);
+        // The stop comes first, so that a chatty client cannot outrun it.
+        let ended = tokio::select! {
+            biased;
+            () = self.stops.soft.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            ended = connection.as_mut() => ended,
+        };
+        if let Err(cause) = ended {
+            tracing::debug!(peer = %peer.addr, %cause, "an API connection ended early");
+        }
     }
 }

@@ -1,0 +1,13 @@
+//! The API against a registry on SQLite and a node that only remembers what it was told. Requests go
+//! straight into the router; `server.rs` alone opens sockets.
+
+mod conventions;
+mod harness;
+mod isolation;
+mod openapi;
+mod others;
+mod paging;
+mod resources;
+mod server;
+
+pub(crate) use harness::{Api, Got};
