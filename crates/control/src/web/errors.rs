@@ -1,6 +1,6 @@
 //! Errors on their way out: a handler refuses with a code and a message; the frame writes ngrok's body.
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use portcullis_model::{Code, Error};
 use serde::Serialize;
@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     pub(crate) error: Error,
-    pub(crate) header: Option<(HeaderName, HeaderValue)>,
+    /// Whole seconds of `Retry-After`.
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Refusal {
@@ -25,7 +26,7 @@ impl Refusal {
     /// With `Retry-After`, in whole seconds, rounded up.
     pub(crate) fn retry_after(mut self, wait: std::time::Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        self.header = Some((header::RETRY_AFTER, HeaderValue::from(seconds.max(1))));
+        self.retry_after = Some(seconds.max(1));
         self
     }
 }
@@ -34,7 +35,7 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Self {
             error,
-            header: None,
+            retry_after: None,
         }
     }
 }
@@ -42,8 +43,10 @@ impl From<Error> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = status(self.error.code).into_response();
-        if let Some((name, value)) = self.header.clone() {
-            response.headers_mut().insert(name, value);
+        if let Some(seconds) = self.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response.extensions_mut().insert(self);
         response

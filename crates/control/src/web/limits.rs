@@ -142,7 +142,7 @@ mod tests {
         assert!(limits.request(&key(1)).is_ok() && limits.request(&key(1)).is_ok());
         let refused = limits.request(&key(1)).expect_err("the third");
         assert_eq!(refused.error.code, Code::ApiRateLimited);
-        assert!(refused.header.is_some(), "Retry-After");
+        assert!(refused.retry_after.is_some(), "Retry-After");
         assert!(limits.request(&key(2)).is_ok());
         assert!(Limits::new(0, 0).request(&key(1)).is_ok());
     }
