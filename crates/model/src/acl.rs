@@ -147,7 +147,7 @@ impl Acl {
             ),
         };
         let message = format!(
-            "the credential does not allow `{url}` (binding {binding}): {nearest}; the rule that would is `bind:{}`",
+            "the credential does not allow `{url}` (binding {binding}): {nearest}; a rule that would allow it is `bind:{}`",
             url.hostport()
         );
         Error::new(Code::CredentialAcl, message)
@@ -288,6 +288,9 @@ fn read_ports(text: &str, host: &str) -> Result<Ports, String> {
         _ if text == "*" => Ok(ALL_PORTS),
         _ if text.is_empty() => Err(format!(
             "no port behind the colon; write `bind:{host}:20001`, or `bind:{host}` for every port"
+        )),
+        Some(("", _) | (_, "")) => Err(format!(
+            "the range of ports lacks an end; write it as `bind:{host}:20000-20010`"
         )),
         None => port(text).map(|port| Ports {
             from: port,

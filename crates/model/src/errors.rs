@@ -162,7 +162,7 @@ catalogue! {
     PolicyNoActions "PTC_POLICY_NO_ACTIONS" ngrok 2206 http 400 exit EXIT_FAILURE: "a rule has no actions" => "Give every rule at least one action.";
     PolicyUnreachable "PTC_POLICY_UNREACHABLE" ngrok 2207 http 400 exit EXIT_FAILURE: "an action stands after one that always ends the policy" => "Remove it, or put it before.";
     PolicyNotTerminating "PTC_POLICY_NOT_TERMINATING" ngrok 2235 http 400 exit EXIT_FAILURE: "a cloud endpoint's policy must end in forward-internal, deny or close-connection" => "Add such an action at the end.";
-    PolicyExpressions "PTC_POLICY_EXPRESSIONS" ngrok 2200 http 400 exit EXIT_FAILURE: "expressions are not supported yet" => "Leave `expressions` out.";
+    PolicyExpressions "PTC_POLICY_EXPRESSIONS" ngrok 2200 http 400 exit EXIT_FAILURE: "expressions are not supported yet" => "Leave `expressions` and `${…}` out.";
     PolicyTooLarge "PTC_POLICY_TOO_LARGE" ngrok 2264 http 400 exit EXIT_FAILURE: "the policy has too many rules, entries or bytes" => "Make it smaller; the limits are in the message.";
 
     // What ends connections

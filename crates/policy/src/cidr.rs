@@ -50,7 +50,7 @@ pub fn parse(text: &str) -> Result<IpNet, String> {
         let proposal = Ipv4Net::new(v4, mask - 96)
             .map_or_else(|_| v4.to_string(), |net| net.trunc().to_string());
         return Err(format!(
-            "{shown} is an IPv4 network in IPv6 clothes, and clients are matched as IPv4; write `{proposal}`"
+            "{shown} is an IPv4 network written as IPv6, and such clients are matched as IPv4; write `{proposal}`"
         ));
     }
     if net.trunc() != net {

@@ -163,7 +163,7 @@ fn refusals_name_the_nearest_rule() {
     assert!(
         message("x.com:1").contains("none of its rules (`bind:a.com:22`, `bind:db.internal:5432`)")
     );
-    assert!(message("x.com:1").contains("would is `bind:x.com:1`"));
+    assert!(message("x.com:1").contains("would allow it is `bind:x.com:1`"));
     assert!(message("random").contains("`bind:tcp://`"));
 }
 
@@ -179,8 +179,8 @@ fn faulty_rules_are_named_by_place_and_fault() {
         ("bind:a.com:70000", "1 to 65535"),
         ("bind:a.com:x", "not a number"),
         ("bind:a.com:30-20", "write `bind:a.com:20-30`"),
-        ("bind:a.com:20-", "no port behind"),
-        ("bind:a.com:-20", "no port behind"),
+        ("bind:a.com:20-", "lacks an end"),
+        ("bind:a.com:-20", "lacks an end"),
         ("bind:app=web", "label rules"),
         ("bind:https://a.com:1", "tcp is the only scheme"),
         ("bind:2001:db8::1:22", "brackets"),

@@ -61,7 +61,7 @@ pub(crate) fn read_port(port: &str, host: &str) -> Result<u16, Error> {
     let hint = match port.split_once('-') {
         Some(("", _)) => "ports go from 1 to 65535",
         Some((from, to)) if from.parse::<u16>().is_ok() && to.parse::<u16>().is_ok() => {
-            "an endpoint has one port; make one endpoint per port"
+            "an endpoint has one port, so make one endpoint per port"
         }
         _ => "write it in digits",
     };
@@ -84,7 +84,7 @@ pub(crate) fn read_host(text: &str) -> Result<Host, Error> {
         None => Ok(Host::Name(name)),
         Some(fault) => refuse(
             Code::UrlHostInvalid,
-            format!("host `{}`: {fault}", quoted(text)),
+            format!("host `{}` {fault}", quoted(text)),
         ),
     }
 }
@@ -93,7 +93,7 @@ fn read_ipv6(inner: &str) -> Result<Host, Error> {
     let fault = match inner.parse::<Ipv6Addr>() {
         Ok(ip) => match ip.to_ipv4_mapped() {
             None => return usable_ip(IpAddr::V6(ip)).map(Host::Ip),
-            Some(v4) => format!("is an IPv4 address in IPv6 clothes; write `{v4}`"),
+            Some(v4) => format!("is an IPv4 address written as IPv6; write `{v4}`"),
         },
         Err(_) if inner.contains('%') => "has a zone; leave out `%` and what follows".to_owned(),
         Err(_) => "is not an IPv6 address, and brackets hold nothing else".to_owned(),

@@ -104,9 +104,18 @@ fn read_authority(text: &str) -> Result<&str, Error> {
         format!(
             "`{}` has {}, which an endpoint URL cannot have; write `tcp://{bare}`",
             quoted(text),
-            parts.join(" and ")
+            listed(&parts)
         ),
     )
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(parts: &[&str]) -> String {
+    match parts {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
 }
 
 /// What of a URL stands beside host and port.

@@ -260,7 +260,7 @@ const REFUSED: &[(&str, Option<Binding>, Code, &str)] = &[
         "tcp://user:pw@host:22/p?q#f",
         None,
         Code::UrlPartNotAllowed,
-        "user info and a path and a query and a fragment",
+        "user info, a path, a query and a fragment",
     ),
     (
         "tcp://user:pw@host:22/",

@@ -534,3 +534,17 @@ fn the_policies_in_the_guide_compile_and_its_faults_are_those() {
     ));
     assert_eq!(blocks("text"), [format!("{}\n", error.message)]);
 }
+
+#[test]
+fn documents_cut_at_any_byte_are_read_or_refused() {
+    let yaml = "inbound:\n  - name: \"é\"\n    actions:\n      - type: restrict-ips\n        config: { allow: &a [10.0.0.0/8, \"::/0\"], deny: *a }\n      - type: deny\n";
+    let json = r#"{"on_tcp_connect": [{"name": "\u00e9", "actions": [{"type": "restrict-ips", "config": {"allow": ["10.0.0.0/8"]}}, {"type": "deny"}]}]}"#;
+    for text in [yaml, json] {
+        assert!(Policy::compile(text, EndpointType::Cloud).is_ok());
+        for cut in (0..text.len()).filter(|cut| text.is_char_boundary(*cut)) {
+            if let Err(error) = Policy::compile(&text[..cut], EndpointType::Agent) {
+                assert!(error.code.as_str().starts_with("PTC_POLICY_"), "{error}");
+            }
+        }
+    }
+}
