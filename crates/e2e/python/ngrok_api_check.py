@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""Drives a Portcullis server with ngrok's own API client (PyPI `ngrok-api`): every resource that exists
+here, every verb of it, every field of every object.
+
+    ngrok_api_check.py BASE_URL API_KEY
+
+Prints `ok <resource> <verb>` for each and ends non-zero at the first that fails. With an agent connected
+the sessions and tunnels are read and acted upon too; without one their lists are read and the other
+verbs are called on an id that isn't there. The last lines stop the agent's session, so run it last.
+"""
+
+import sys
+import time
+import traceback
+
+import ngrok
+
+POLICY = '{"on_tcp_connect":[{"actions":[{"type":"deny"}]}]}'
+KSUID = "2NfK3dZ8qv1m0hR5bT7yW9xC4eA"
+
+
+def ok(resource, verb):
+    print(f"ok {resource} {verb}", flush=True)
+
+
+def read_every_field(item):
+    """A field that a response lacks raises when it is read."""
+    for name, value in vars(type(item)).items():
+        if isinstance(value, property):
+            getattr(item, name)
+
+
+def read_ref(ref, prefix, base):
+    assert ref.id.startswith(prefix), ref
+    assert ref.uri.startswith(base), ref
+    return ref
+
+
+def refused(call, status, code=None):
+    """The call is refused with an error of ngrok's form."""
+    try:
+        call()
+    except ngrok.NotFoundError as error:
+        assert status == 404, error
+    except ngrok.Error as error:
+        assert error.http_status_code == status, (error.http_status_code, error)
+        assert code is None or error.error_code == code, (error.error_code, error)
+        assert error.operation_id.startswith("op_"), error.details
+        assert error.details["code"].startswith("PTC_"), error.details
+    else:
+        raise AssertionError(f"was not refused with {status}")
+
+
+def drive(resource, client, create, change, other=None):
+    """create, get, list, page, update, empty update, delete, and what is gone is not found."""
+    made = create()
+    read_every_field(made)
+    ok(resource, "create")
+
+    read = client.get(made.id)
+    read_every_field(read)
+    assert read.id == made.id and read.uri.endswith(f"/{made.id}"), read.uri
+    ok(resource, "get")
+
+    second = (other or create)()
+    listed = [item.id for item in client.list()]
+    assert made.id in listed and second.id in listed, listed
+    for item in client.list():
+        read_every_field(item)
+    ok(resource, "list")
+
+    page = client.list(limit="1")
+    assert page.next_page_uri, page
+    paged = [item.id for item in page]
+    assert paged == listed, (paged, listed)
+    after = client.list(before_id=listed[0], limit="1")
+    assert [item.id for item in after][:1] == listed[1:2], after
+    ok(resource, "list-pages")
+
+    updated = client.update(made.id, **change)
+    read_every_field(updated)
+    for name, value in change.items():
+        assert getattr(updated, name) == value, (name, getattr(updated, name))
+        assert getattr(client.get(made.id), name) == value, name
+    ok(resource, "update")
+
+    refused(lambda: client.update(made.id), 400)
+    ok(resource, "update-empty")
+
+    for item in (made, second):
+        item.delete()
+        refused(lambda: client.get(item.id), 404)
+    refused(lambda: client.delete(made.id), 404)
+    ok(resource, "delete")
+    return made
+
+
+def check_reserved_addrs(client, base):
+    def create():
+        return client.reserved_addrs.create(description="check", metadata="m")
+
+    made = drive("reserved_addrs", client.reserved_addrs, create, {"description": "changed"})
+    host, port = made.addr.rsplit(":", 1)
+    assert host and 1 <= int(port) <= 65535, made.addr
+
+
+def check_credentials(client, base):
+    def create():
+        made = client.credentials.create(description="check", metadata="m", acl=["bind:*.internal"])
+        assert made.token and made.acl == ["bind:*.internal"], made
+        assert client.credentials.get(made.id).token is None
+        return made
+
+    drive("credentials", client.credentials, create, {"metadata": "changed", "acl": ["bind:*.internal:5432"]})
+    bare = client.credentials.create()
+    assert bare.acl == []
+    bare.delete()
+    refused(lambda: client.credentials.create(acl=["nonsense"]), 400, "ERR_NGROK_600")
+    ok("credentials", "create-refused")
+
+
+def check_api_keys(client, base):
+    def create():
+        made = client.api_keys.create(description="check", metadata="m")
+        assert made.token, made
+        assert client.api_keys.get(made.id).token is None
+        return made
+
+    drive("api_keys", client.api_keys, create, {"description": "changed"})
+    key = client.api_keys.create()
+    fresh = ngrok.Client(key.token, base)
+    fresh.endpoints.list()
+    key.delete()
+    refused(lambda: fresh.endpoints.list(), 401, "ERR_NGROK_203")
+    ok("api_keys", "use-and-revoke")
+
+
+def check_endpoints(client, base):
+    count = iter(range(20000, 20100))
+
+    def internal():
+        url = f"tcp://check-{next(count)}.internal:5432"
+        return client.endpoints.create(
+            url=url, type="cloud", traffic_policy=POLICY, description="check", metadata="m", bindings=["internal"]
+        )
+
+    drive("endpoints", client.endpoints, internal, {"description": "changed", "metadata": "n"})
+
+    address = client.reserved_addrs.create()
+    public = client.endpoints.create(url=f"tcp://{address.addr}", type="cloud", traffic_policy=POLICY)
+    assert public.bindings == ["public"] and public.type == "cloud" and public.hostport == address.addr
+    read_ref(public.tcp_addr, address.id, base)
+    read_ref(public.principal, "ac_", base)
+    assert [item.id for item in client.endpoints.list(id=[public.id])] == [public.id]
+    assert [item.id for item in client.endpoints.list(url=[public.url])] == [public.id]
+    ok("endpoints", "list-by-id-and-url")
+    refused(lambda: client.endpoints.create(url=public.url, type="cloud", traffic_policy=POLICY), 409, "ERR_NGROK_18009")
+    refused(lambda: client.reserved_addrs.delete(address.id), 409)
+    refused(lambda: client.endpoints.create(url="tcp://a.internal:1", type="agent", traffic_policy=POLICY), 400, "ERR_NGROK_248")
+    refused(lambda: client.endpoints.list(filter="obj.type == 'cloud'"), 400, "ERR_NGROK_250")
+    ok("endpoints", "create-refused")
+    public.delete()
+    client.reserved_addrs.delete(address.id)
+    pooled = [
+        client.endpoints.create(url="tcp://pool.internal:1", type="cloud", traffic_policy=POLICY, pooling_enabled=True)
+        for _ in range(2)
+    ]
+    assert all(item.pooling_enabled for item in pooled)
+    for item in pooled:
+        item.delete()
+    ok("endpoints", "pooling")
+
+
+def check_tunnels(client, base):
+    tunnels = list(client.tunnels.list())
+    ok("tunnels", "list")
+    for tunnel in tunnels:
+        read_every_field(tunnel)
+        endpoint = client.endpoints.get(read_ref(tunnel.endpoint, "ep_", base).id)
+        read_every_field(endpoint)
+        assert endpoint.type == "ephemeral" and endpoint.tunnel.id == tunnel.id
+        read_every_field(client.tunnels.get(tunnel.id))
+    refused(lambda: client.tunnels.get(f"tn_{KSUID}"), 404)
+    ok("tunnels", "get")
+
+
+def check_tunnel_sessions(client, base):
+    sessions = list(client.tunnel_sessions.list())
+    ok("tunnel_sessions", "list")
+    for session in sessions:
+        read_every_field(session)
+        client.credentials.get(read_ref(session.credential, "cr_", base).id)
+        read_every_field(client.tunnel_sessions.get(session.id))
+    refused(lambda: client.tunnel_sessions.get(f"ts_{KSUID}"), 404)
+    ok("tunnel_sessions", "get")
+
+    missing = f"ts_{KSUID}"
+    for verb in ("update", "restart", "stop"):
+        refused(lambda: getattr(client.tunnel_sessions, verb)(missing), 404)
+    if sessions:
+        refused(lambda: client.tunnel_sessions.update(sessions[0].id), 409)
+    ok("tunnel_sessions", "update")
+    if sessions:
+        client.tunnel_sessions.restart(sessions[0].id)
+        back = wait(lambda: [s for s in client.tunnel_sessions.list() if s.id not in {one.id for one in sessions}])
+        sessions = list(client.tunnel_sessions.list())
+        assert back, "the agent comes back after a restart"
+    ok("tunnel_sessions", "restart")
+    if sessions:
+        client.tunnel_sessions.stop(sessions[0].id)
+        wait(lambda: sessions[0].id not in {one.id for one in client.tunnel_sessions.list()})
+    ok("tunnel_sessions", "stop")
+
+
+def wait(until, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = until()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("not within the deadline")
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    base, key = sys.argv[1].rstrip("/"), sys.argv[2]
+    client = ngrok.Client(key, base)
+    checks = [
+        check_reserved_addrs,
+        check_credentials,
+        check_api_keys,
+        check_endpoints,
+        check_tunnels,
+        check_tunnel_sessions,
+    ]
+    for check in checks:
+        try:
+            check(client, base)
+        except Exception:
+            traceback.print_exc()
+            print(f"FAILED {check.__name__}", flush=True)
+            sys.exit(1)
+    refused(lambda: ngrok.Client("nonsense", base).endpoints.list(), 401, "ERR_NGROK_202")
+    ok("authentication", "refused")
+
+
+if __name__ == "__main__":
+    main()
