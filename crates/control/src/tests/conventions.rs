@@ -422,3 +422,31 @@ async fn answers_are_not_cached_and_name_their_operation() {
         got.body["details"]["operation_id"]
     );
 }
+
+/// As ngrok's JavaScript client does it.
+#[tokio::test]
+async fn the_paths_id_may_stand_in_the_body_again() {
+    let api = Api::start().await;
+    let id = api.post("/credentials", json!({})).await.id();
+    let path = format!("/credentials/{id}");
+    let changed = api.patch(&path, json!({"id": id, "metadata": "m"})).await;
+    assert_eq!(changed.body["metadata"], "m", "{changed:?}");
+    let nothing = api.patch(&path, json!({"id": id})).await;
+    assert_eq!(nothing.code(), "PTC_API_EMPTY_UPDATE");
+    let other = api
+        .patch(&path, json!({"id": "cr_other", "metadata": "m"}))
+        .await;
+    assert_eq!(other.ngrok(), "ERR_NGROK_215");
+
+    let session = api.session().await.id.to_string();
+    let stop = format!("/tunnel_sessions/{session}/stop");
+    let mut bare = request("POST", &stop, &api.admin, None);
+    *bare.body_mut() = Body::from(session.clone());
+    bare.headers_mut()
+        .insert("content-type", "text/plain".parse().unwrap());
+    assert_eq!(api.send(bare).await.status, StatusCode::OK);
+    assert_eq!(
+        api.post(&stop, json!({"id": session})).await.status,
+        StatusCode::OK
+    );
+}

@@ -1,6 +1,6 @@
 //! The body of a write: JSON, bounded, with ngrok's errors for everything else.
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts as _, RawPathParams, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use portcullis_model::{Code, Error};
@@ -18,7 +18,7 @@ pub(crate) struct Body<T>(pub(crate) T);
 /// The body of an update: what is absent or null stays as it is, an empty text empties.
 pub(crate) struct Changes<T>(pub(crate) T);
 
-/// An action's body: none, or an empty object.
+/// An action's body: none, or an object without fields.
 pub(crate) struct NoBody;
 
 impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
@@ -35,7 +35,9 @@ impl<T: DeserializeOwned> FromRequest<App> for Changes<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
+        let (request, id) = id_of_path(request, app).await;
         let mut object = object(request, app).await?;
+        take_id(&mut object, &id)?;
         object.retain(|_, value| !value.is_null());
         if object.is_empty() {
             return Err(Refusal::of(Code::ApiEmptyUpdate));
@@ -48,22 +50,43 @@ impl FromRequest<App> for NoBody {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
+        let (request, id) = id_of_path(request, app).await;
         let (head, body) = request.into_parts();
         let bytes = read(body, app.config.body_bytes_max).await?;
-        if bytes.is_empty() {
+        if bytes.is_empty() || bytes == id.as_bytes() {
             return Ok(Self);
         }
         check_content_type(&head.headers)?;
-        match parse(&bytes)?.keys().next() {
-            None => Ok(Self),
-            Some(name) => {
-                let name: String = name.chars().take(64).collect();
-                Err(Refusal::new(
-                    Code::ApiUnknownField,
-                    format!("unknown field `{name}`; an action takes no fields"),
-                ))
-            }
+        let mut object = parse(&bytes)?;
+        take_id(&mut object, &id)?;
+        let Some(name) = object.keys().next() else {
+            return Ok(Self);
+        };
+        let name: String = name.chars().take(64).collect();
+        let message = format!("unknown field `{name}`; an action takes no fields");
+        Err(Refusal::new(Code::ApiUnknownField, message))
+    }
+}
+
+/// The id that the path names. ngrok's JavaScript client says it again in the body of updates, and
+/// sends it bare with the actions.
+async fn id_of_path(request: Request, app: &App) -> (Request, String) {
+    let (mut head, body) = request.into_parts();
+    let params = RawPathParams::from_request_parts(&mut head, app).await;
+    let id = params
+        .ok()
+        .and_then(|params| Some(params.iter().next()?.1.to_owned()));
+    (Request::from_parts(head, body), id.unwrap_or_default())
+}
+
+/// Takes the path's own id out of a body; another one is a mistake.
+fn take_id(object: &mut Map<String, Value>, id: &str) -> Result<(), Refusal> {
+    match object.remove("id") {
+        Some(Value::String(other)) if other != id => {
+            let message = "`id` in the body is another than the path's; leave it out";
+            Err(Refusal::new(Code::ApiInvalidValue, message))
         }
+        _ => Ok(()),
     }
 }
 
