@@ -9,7 +9,7 @@ use crate::failure::Failure;
 
 /// Portcullis gives a TCP service an address.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, about, propagate_version = true, max_term_width = 100, after_help = FIRST_STEPS)]
+#[command(name = "portcullis", version, about = "Portcullis gives a TCP service an address.", max_term_width = 100, after_help = FIRST_STEPS)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -84,6 +84,116 @@ impl Command {
                 crate::output::line(&format!("portcullis {}", env!("CARGO_PKG_VERSION")));
                 Ok(())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documentation_names_every_command_and_flag() {
+        let docs = include_str!("../../../docs/cli.md");
+        let mut missing = Vec::new();
+        walk(&Cli::command(), docs, &mut missing);
+        assert!(
+            missing.is_empty(),
+            "docs/cli.md does not mention {missing:?}"
+        );
+    }
+
+    fn walk(command: &clap::Command, docs: &str, missing: &mut Vec<String>) {
+        for below in command
+            .get_subcommands()
+            .filter(|below| !below.is_hide_set())
+        {
+            if !docs.contains(below.get_name()) {
+                missing.push(below.get_name().to_owned());
+            }
+            let flags = below
+                .get_arguments()
+                .filter(|flag| !flag.is_hide_set())
+                .filter_map(clap::Arg::get_long);
+            let unknown = flags
+                .map(|flag| format!("--{flag}"))
+                .filter(|flag| !docs.contains(flag));
+            missing.extend(unknown.map(|flag| format!("{} {flag}", below.get_name())));
+            walk(below, docs, missing);
+        }
+    }
+
+    #[test]
+    fn lines_of_everyday_use_are_understood() {
+        for line in [
+            "server",
+            "server --data-dir data --host localhost --agents-listen 127.0.0.1:0 --api-listen 127.0.0.1:0 --port-range 20000-20010",
+            "server --expose 20001=127.0.0.1:5432 --expose 7000-7002=app:7000-7002 --demo",
+            "tcp 5432",
+            "tcp db:5432 --url tcp://edge:20001 --binding public --name db --description d --metadata m --pooling-enabled",
+            "tcp 22 --cidr-allow 10.0.0.0/8 --cidr-allow 192.0.2.0/24 --cidr-deny 10.1.0.0/16 --upstream-proxy-protocol 2",
+            "tcp 22 --state-dir s --web-addr false --authtoken pc1.x --output json --ephemeral --idle-timeout 1h",
+            "tcp 22 --remote-addr edge:20001 --proxy-proto 1",
+            "start db web",
+            "start --all",
+            "start --none",
+            "agent --config a.yml --config b.yml",
+            "up",
+            "api endpoints create --url tcp://x.internal:1 --type cloud --bindings internal --pooling-enabled=false --traffic-policy {}",
+            "api endpoints update ep_1 --pooling-enabled --connections-max 5",
+            "api endpoints list --limit 5 --before-id ep_1 --filter x",
+            "api reserved-addrs create --kind port --host h --port 22 --region eu",
+            "api credentials create --acl bind:* --acl bind:x:1",
+            "api api-keys create --admin",
+            "api tunnel-sessions restart ts_1",
+            "api connections delete cn_1",
+            "accounts create acme --plan free --verified",
+            "accounts delete ac_1 --force",
+            "config check --server server.yml",
+            "config add-authtoken -",
+            "service install server --print",
+            "service status",
+            "completion bash",
+            "diagnose --server edge:7443 --output json",
+            "policy check p.yml --type cloud",
+        ] {
+            let words = ["portcullis"].into_iter().chain(line.split(' '));
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_that_make_no_sense_are_refused() {
+        for line in [
+            "",
+            "tcp",
+            "tcp 1 --upstream-proxy-protocol 3",
+            "tcp 1 --url a --remote-addr b",
+            "tcp 1 --idle-timeout 300",
+            "tcp 1 --traffic-policy a --traffic-policy-file b",
+            "server --expose 20001",
+            "server --port-range 5-1",
+            "server --host https://x",
+            "start",
+            "start a --all",
+            "start --all --none",
+            "accounts create",
+            "api endpoints create",
+            "completion powershell-9",
+        ] {
+            let words = ["portcullis"]
+                .into_iter()
+                .chain(line.split(' ').filter(|word| !word.is_empty()));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
         }
     }
 }

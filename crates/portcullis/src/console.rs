@@ -59,25 +59,25 @@ impl Console {
 async fn lines(mut status: watch::Receiver<Status>, end: CancellationToken, json: bool) {
     let mut seen = changes::Seen::default();
     loop {
-        let changes = seen.update(&status.borrow_and_update());
-        for change in changes {
-            if json {
-                output::line(&change.json(jiff::Timestamp::now()));
-            } else {
-                change.log();
-            }
-        }
+        tell(seen.update(&status.borrow_and_update()), json);
         tokio::select! {
             biased; // after the end there is nothing to show
             () = end.cancelled() => break,
             changed = status.changed() => if changed.is_err() { break },
         }
     }
-    for change in seen.update(&status.borrow()) {
-        if json {
-            output::line(&change.json(jiff::Timestamp::now()));
+    tell(seen.update(&status.borrow()), json);
+}
+
+fn tell(changes: Vec<changes::Change>, json: bool) {
+    for change in changes {
+        let line = if json {
+            Some(change.json(jiff::Timestamp::now()))
         } else {
-            change.log();
+            change.line()
+        };
+        if let Some(line) = line {
+            output::line(&line);
         }
     }
 }

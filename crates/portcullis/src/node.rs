@@ -63,6 +63,7 @@ impl Server {
             .unwrap_or_else(environment::default_data_dir);
         let data = DataDir::open(&dir)?;
         let host = config.host.clone().unwrap_or_else(public_host::find);
+        tracing::info!(config = %config.effective(data.path(), &host), "configuration in force");
         let node = node_id(config, &data)?;
         let registry = open_registry(config, &data, &node, &host).await?;
         let bootstrap = registry.bootstrap().await?;

@@ -132,7 +132,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             .map(|Expose(endpoints)| endpoints.len())
             .sum::<usize>()
             + usize::from(args.demo);
-        let server = start(&config).await?;
+        let server = Server::start(&config).await?;
         let server = settled(server, exposed).await?;
         let demo = demo.map(|demo| tokio::spawn(demo.serve()));
         said(&server);
@@ -144,15 +144,6 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         }
         Ok(())
     })
-}
-
-/// Starts the server and logs the configuration in force.
-///
-/// # Errors
-/// Why it could not start.
-pub(crate) async fn start(config: &ServerConfig) -> Result<Server, Error> {
-    tracing::info!(config = config.effective(), "configuration in force");
-    Server::start(config).await
 }
 
 /// Opens the demo service and adds its endpoint.

@@ -10,7 +10,7 @@ use portcullis_model::{Code, Error};
 use portcullis_store::PortRanges;
 
 use super::demo::Demo;
-use super::server::{start, stop};
+use super::server::stop;
 use super::{block_on, notify_ready};
 use crate::config::hosts::check_hostname;
 use crate::config::server::Listen;
@@ -76,7 +76,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         let demo = Demo::bind(([127, 0, 0, 1], 0).into()).await?;
         let upstream = demo.addr.to_string();
         let demo = tokio::spawn(demo.serve());
-        let server = start(&config).await?;
+        let server = Server::start(&config).await?;
         let (agent, url) = match exposed(&server, &upstream).await {
             Ok(exposed) => exposed,
             Err(error) => {

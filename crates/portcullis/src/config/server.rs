@@ -51,11 +51,17 @@ pub(crate) struct Limits {
     pub(crate) connections_per_endpoint_max: Option<u32>,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) endpoints_per_session_max: Option<u32>,
+    #[serde(serialize_with = "span")]
     pub(crate) idle_timeout: Option<Duration>,
+    #[serde(serialize_with = "span")]
     pub(crate) client_idle_timeout: Option<Duration>,
+    #[serde(serialize_with = "span")]
     pub(crate) server_idle_timeout: Option<Duration>,
+    #[serde(serialize_with = "span")]
     pub(crate) half_close_timeout: Option<Duration>,
+    #[serde(serialize_with = "span")]
     pub(crate) connect_timeout: Option<Duration>,
+    #[serde(serialize_with = "span")]
     pub(crate) drain_timeout: Option<Duration>,
 }
 
@@ -97,6 +103,7 @@ pub(crate) struct ServerConfig {
     pub(crate) plans: BTreeMap<String, Plan>,
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    #[serde(serialize_with = "whole_span")]
     pub(crate) address_rest: Duration,
     pub(crate) endpoints: Vec<DirectEndpoint>,
     pub(crate) log_format: Option<LogFormat>,
@@ -181,10 +188,63 @@ impl ServerConfig {
         Ok(())
     }
 
-    /// The configuration in force, for the log. It holds no secret: keys are named by their files.
-    pub(crate) fn effective(&self) -> String {
-        serde_json::to_string(self).unwrap_or_else(|error| format!("(cannot be shown: {error})"))
+    /// The configuration in force, defaults included, for the log. It holds no secret: keys are named
+    /// by their files.
+    pub(crate) fn effective(&self, data_dir: &Path, host: &str) -> String {
+        let mut shown = self.clone();
+        shown.data_dir = Some(data_dir.to_owned());
+        shown.host = Some(host.to_owned());
+        shown.limits = self.limits.with_defaults();
+        let mut value = serde_json::to_value(&shown).unwrap_or_default();
+        if let Some(map) = value.as_object_mut() {
+            map.retain(|_, value| !value.is_null() && !value.as_array().is_some_and(Vec::is_empty));
+        }
+        value.to_string()
     }
+}
+
+impl Limits {
+    /// The same with the edge's defaults where nothing is said.
+    fn with_defaults(&self) -> Self {
+        let edge = portcullis_edge::Limits::default();
+        let known = |span: Option<Duration>| Some(span.unwrap_or(Duration::ZERO));
+        Self {
+            connections_max: self
+                .connections_max
+                .or(u32::try_from(edge.connections_max).ok()),
+            connections_per_endpoint_max: self
+                .connections_per_endpoint_max
+                .or(Some(edge.connections_per_endpoint_max)),
+            connections_per_source_max: self
+                .connections_per_source_max
+                .or(Some(edge.connections_per_source_max)),
+            endpoints_per_session_max: self
+                .endpoints_per_session_max
+                .or(Some(portcullis_store::defaults::SESSION_ENDPOINTS_MAX)),
+            idle_timeout: self.idle_timeout.or(known(edge.idle_timeout)),
+            client_idle_timeout: self.client_idle_timeout.or(known(edge.client_idle_timeout)),
+            server_idle_timeout: self.server_idle_timeout.or(known(edge.server_idle_timeout)),
+            half_close_timeout: self
+                .half_close_timeout
+                .or(self.idle_timeout)
+                .or(known(edge.idle_timeout)),
+            connect_timeout: self.connect_timeout.or(Some(edge.connect_timeout)),
+            drain_timeout: self.drain_timeout.or(Some(defaults::DRAIN_TIMEOUT)),
+        }
+    }
+}
+
+/// A time span as the configuration writes it.
+fn span<S: serde::Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match span {
+        None => serializer.serialize_none(),
+        Some(Duration::ZERO) => serializer.serialize_str("0"),
+        Some(span) => serializer.collect_str(&humantime::format_duration(*span)),
+    }
+}
+
+fn whole_span<S: serde::Serializer>(given: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    span(&Some(*given), serializer)
 }
 
 fn read(mut top: Section, base: &Path) -> ServerConfig {

@@ -1,4 +1,4 @@
-//! What changed between two moments of an agent: for log lines and for programs.
+//! What changed between two moments of an agent: for scripts and for programs.
 //!
 //! Must never: tell of figures; those change all the time.
 
@@ -109,46 +109,16 @@ impl Change {
         object.to_string()
     }
 
-    /// A log line; an endpoint that is online is also a line on standard output, for scripts.
-    pub(crate) fn log(&self) {
+    /// A line for scripts when an endpoint is online; everything else is in the agent's log.
+    pub(crate) fn line(&self) -> Option<String> {
         match self {
-            Self::Session(status) => log_session(status),
-            Self::Endpoint(endpoint) => log_endpoint(endpoint),
-            Self::Gone(name) => tracing::info!(name, "endpoint closed"),
+            Self::Endpoint(endpoint)
+                if endpoint.state == EndpointState::Online && endpoint.upstream_error.is_none() =>
+            {
+                Some(format!("{} -> {}", endpoint.url, endpoint.upstream))
+            }
+            Self::Session(_) | Self::Endpoint(_) | Self::Gone(_) => None,
         }
-    }
-}
-
-fn log_session(status: &Status) {
-    let state = status.state.as_str();
-    match (&status.session, &status.error) {
-        (Some(session), _) => {
-            tracing::info!(state, session = %session.id, account = session.account, region = session.region, server = status.server, "session");
-        }
-        (None, Some(error)) => {
-            tracing::warn!(state, server = status.server, code = %error.code, "session: {}", error.message)
-        }
-        (None, None) => tracing::info!(state, server = status.server, "session"),
-    }
-}
-
-fn log_endpoint(endpoint: &EndpointStatus) {
-    let EndpointStatus {
-        name,
-        url,
-        upstream,
-        ..
-    } = endpoint;
-    let state = endpoint.state.as_str();
-    if let Some(error) = &endpoint.error {
-        tracing::warn!(state, name, url, upstream, code = %error.code, "endpoint: {}", error.message);
-    } else if let Some(error) = &endpoint.upstream_error {
-        tracing::warn!(state, name, url, upstream, code = %error.code, "upstream: {}", error.message);
-    } else {
-        tracing::info!(state, name, url, upstream, "endpoint");
-    }
-    if endpoint.state == EndpointState::Online && endpoint.upstream_error.is_none() {
-        crate::output::line(&format!("{url} -> {upstream}"));
     }
 }
 

@@ -10,6 +10,9 @@ use crate::api_client::{ApiArgs, Client, Page};
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
+/// Fields that a table leaves out: links, and what is said in words below it.
+const NOT_SHOWN: [&str; 3] = ["uri", "cname", "dns_hint"];
+
 /// How a resource is asked for and shown.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
@@ -233,7 +236,7 @@ fn print_item(value: &Value) {
         let empty = value.is_null()
             || value.as_str() == Some("")
             || value.as_array().is_some_and(Vec::is_empty);
-        (name != "uri" && !empty).then(|| (name.clone(), cell(Some(value))))
+        (!NOT_SHOWN.contains(&name.as_str()) && !empty).then(|| (name.clone(), cell(Some(value))))
     };
     let rows: Vec<(String, String)> = fields.iter().filter_map(shown).collect();
     let rows: Vec<(&str, String)> = rows

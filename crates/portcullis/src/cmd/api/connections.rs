@@ -10,12 +10,12 @@ const KIND: Kind = Kind {
     key: "connections",
     columns: &[
         ("id", "id"),
-        ("endpoint", "endpoint"),
+        ("url", "url"),
         ("client", "client"),
         ("upstream", "upstream"),
         ("in", "bytes_in"),
         ("out", "bytes_out"),
-        ("started", "started_at"),
+        ("opened", "opened_at"),
     ],
 };
 

@@ -1,7 +1,5 @@
 //! `portcullis api reserved-addrs`: addresses of one's own, and how to put a name of one's own on them.
 
-use std::io::IsTerminal as _;
-
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
@@ -92,7 +90,9 @@ pub(crate) async fn run(verb: Verb) -> Result<(), Failure> {
                 .with("host", args.host)
                 .with("port", args.port)
                 .with("region", args.region);
-            common::create(KIND, body, &args.common).await.map(drop)
+            let address = common::create(KIND, body, &args.common).await?;
+            advise(&address, &args.common);
+            Ok(())
         }
         Verb::Get(args) => {
             let address = common::get(KIND, &args).await?;
@@ -107,13 +107,10 @@ pub(crate) async fn run(verb: Verb) -> Result<(), Failure> {
     }
 }
 
-/// Prints the DNS record for a name of one's own: below a table, else as a note beside the JSON.
+/// Prints the DNS record for a name of one's own below a table; in JSON it is in the answer.
 fn advise(address: &Value, common: &Common) {
-    let text = advice(address);
-    match Format::settle(common.output) {
-        Format::Table => output::line(&format!("\n{text}")),
-        Format::Json if std::io::stdout().is_terminal() => {}
-        Format::Json => output::note(&text),
+    if Format::settle(common.output) == Format::Table {
+        output::line(&format!("\n{}", advice(address)));
     }
 }
 

@@ -121,7 +121,7 @@ fn an_empty_document_is_the_defaults() {
 #[test]
 fn what_is_wrong_is_named_by_its_path() {
     for (text, parts) in [
-        ("hots: x", &["hots: unknown key; did you mean `host`?"][..]),
+        ("hots: x", &["hots: unknown key; did you mean `hosts`?"][..]),
         ("host: https://x", &["host: `https://x` is a URL"]),
         (
             "listen: {agents: nowhere}",
