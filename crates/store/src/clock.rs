@@ -21,7 +21,12 @@ impl Clock {
     pub fn manual(start: Timestamp) -> (Self, ManualClock) {
         let millis = Arc::new(AtomicI64::new(start.unix_millis()));
         let handle = ManualClock(Arc::clone(&millis));
-        (Self(Arc::new(move || Timestamp::from_unix_millis(millis.load(Ordering::Acquire)))), handle)
+        (
+            Self(Arc::new(move || {
+                Timestamp::from_unix_millis(millis.load(Ordering::Acquire))
+            })),
+            handle,
+        )
     }
 
     /// The time now.
@@ -49,6 +54,9 @@ pub struct ManualClock(Arc<AtomicI64>);
 impl ManualClock {
     /// Moves the clock on.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::AcqRel);
+        self.0.fetch_add(
+            i64::try_from(by.as_millis()).unwrap_or(i64::MAX),
+            Ordering::AcqRel,
+        );
     }
 }

@@ -15,7 +15,10 @@ pub(crate) fn compile(text: &str, kind: EndpointType) -> Result<Option<Arc<Polic
     if text.len() > defaults::POLICY_BYTES_MAX {
         let found = text.len();
         let most = defaults::POLICY_BYTES_MAX;
-        return Err(Error::new(Code::PolicyTooLarge, format!("the policy has {found} bytes; at most {most} are allowed")));
+        return Err(Error::new(
+            Code::PolicyTooLarge,
+            format!("the policy has {found} bytes; at most {most} are allowed"),
+        ));
     }
     if text.trim().is_empty() {
         return match kind {

@@ -45,19 +45,39 @@ fn put(key: &str, value: &str) -> Op {
 }
 
 fn put_under(key: &str, value: &str, lease: Option<LeaseId>) -> Op {
-    Op::Put { key: key.to_owned(), value: value.as_bytes().to_vec(), lease }
+    Op::Put {
+        key: key.to_owned(),
+        value: value.as_bytes().to_vec(),
+        lease,
+    }
 }
 
 fn delete(key: &str) -> Op {
-    Op::Delete { key: key.to_owned() }
+    Op::Delete {
+        key: key.to_owned(),
+    }
 }
 
 async fn write(store: &dyn Store, ops: Vec<Op>) -> u64 {
-    committed(store.txn(Txn { guards: Vec::new(), ops }).await.expect("a write without guards succeeds"))
+    committed(
+        store
+            .txn(Txn {
+                guards: Vec::new(),
+                ops,
+            })
+            .await
+            .expect("a write without guards succeeds"),
+    )
 }
 
 async fn guarded(store: &dyn Store, guard: Guard, op: Op) -> TxnOutcome {
-    store.txn(Txn { guards: vec![guard], ops: vec![op] }).await.expect("a guarded write answers")
+    store
+        .txn(Txn {
+            guards: vec![guard],
+            ops: vec![op],
+        })
+        .await
+        .expect("a guarded write answers")
 }
 
 fn committed(outcome: TxnOutcome) -> u64 {

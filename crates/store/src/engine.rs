@@ -88,15 +88,34 @@ pub(crate) fn start<B: Backend>(mut backend: B, name: &str) -> Result<EmbeddedSt
     let revision = backend.revision()?;
     let now = Instant::now();
     let leases = backend.leases()?;
-    let leases = leases.into_iter().map(|(id, ttl)| (id, Lease { ttl, deadline: now + ttl })).collect();
+    let leases = leases
+        .into_iter()
+        .map(|(id, ttl)| {
+            (
+                id,
+                Lease {
+                    ttl,
+                    deadline: now + ttl,
+                },
+            )
+        })
+        .collect();
     let history = Arc::new(Mutex::new(History::starting_after(revision)));
     let (published, receiver) = watch::channel(revision);
     let (sender, requests) = mpsc::sync_channel(defaults::COMMANDS_MAX);
-    let engine = Engine { backend, revision, leases, history: Arc::clone(&history), published };
+    let engine = Engine {
+        backend,
+        revision,
+        leases,
+        history: Arc::clone(&history),
+        published,
+    };
     let thread = std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || engine.run(&requests))
-        .map_err(|cause| StoreError::Unavailable { cause: cause.to_string() })?;
+        .map_err(|cause| StoreError::Unavailable {
+            cause: cause.to_string(),
+        })?;
     Ok(EmbeddedStore::new(sender, thread, history, receiver))
 }
 
@@ -109,7 +128,9 @@ const IDLE_WAIT: Duration = Duration::from_secs(3600);
 impl<B: Backend> Engine<B> {
     fn run(mut self, requests: &mpsc::Receiver<Request>) {
         loop {
-            let wait = self.next_deadline().map_or(IDLE_WAIT, |at| at.saturating_duration_since(Instant::now()));
+            let wait = self
+                .next_deadline()
+                .map_or(IDLE_WAIT, |at| at.saturating_duration_since(Instant::now()));
             match requests.recv_timeout(wait) {
                 Ok(first) => {
                     let mut batch = vec![first];
@@ -128,14 +149,22 @@ impl<B: Backend> Engine<B> {
     }
 
     fn expire(&mut self, now: Instant) {
-        let Some(earliest) = self.next_deadline() else { return };
+        let Some(earliest) = self.next_deadline() else {
+            return;
+        };
         if now > earliest + STOPPED_AFTER {
             tracing::info!("the process stood still; every lease gets its time again");
-            self.leases.values_mut().for_each(|lease| lease.deadline = now + lease.ttl);
+            self.leases
+                .values_mut()
+                .for_each(|lease| lease.deadline = now + lease.ttl);
             return;
         }
-        let ended: Vec<LeaseId> =
-            self.leases.iter().filter(|(_, lease)| lease.deadline <= now).map(|(id, _)| *id).collect();
+        let ended: Vec<LeaseId> = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.deadline <= now)
+            .map(|(id, _)| *id)
+            .collect();
         for lease in ended {
             if let Err(error) = self.attempt(&[Command::Revoke(lease)]) {
                 tracing::warn!(%error, "a lease that ended stays for now, for the store cannot be written");

@@ -83,9 +83,9 @@ impl From<StoreError> for Error {
             StoreError::Version { .. } => Code::StoreVersion,
             StoreError::Locked { .. } => Code::StateDirLocked,
             StoreError::Invalid { .. } => Code::Internal,
-            StoreError::Compacted { .. } | StoreError::LeaseGone | StoreError::Unavailable { .. } => {
-                Code::StoreUnavailable
-            }
+            StoreError::Compacted { .. }
+            | StoreError::LeaseGone
+            | StoreError::Unavailable { .. } => Code::StoreUnavailable,
         };
         match code {
             Code::Internal => Self::internal(error),

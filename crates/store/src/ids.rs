@@ -76,7 +76,11 @@ mod tests {
         let start = 1_700_000_000_123;
         let mut last = None;
         for n in 0..2_000_i64 {
-            let now = Timestamp::from_unix_millis(if n == 700 { start - 5_000 } else { start + n / 100 });
+            let now = Timestamp::from_unix_millis(if n == 700 {
+                start - 5_000
+            } else {
+                start + n / 100
+            });
             let (seconds, entropy) = maker.parts(now).expect("randomness");
             let id = EndpointId::new(seconds, entropy);
             assert!(last.is_none_or(|last| last < id));

@@ -6,7 +6,8 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use portcullis_model::{
-    AccountId, AddrId, AgentId, ApiKeyId, Binding, CredentialId, Endpoint, EndpointId, EndpointUrl, SessionId,
+    AccountId, AddrId, AgentId, ApiKeyId, Binding, CredentialId, Endpoint, EndpointId, EndpointUrl,
+    SessionId,
 };
 
 /// The account made at first start.
@@ -84,7 +85,9 @@ pub(crate) fn ip_claim(ip: IpAddr) -> String {
 pub(crate) fn at_url(binding: Binding, account: &AccountId, url: &EndpointUrl) -> String {
     match binding {
         Binding::Public => format!("{}{}/", at_public_host(url.host()), url.port()),
-        Binding::Internal | Binding::Kubernetes => format!("url/{binding}/{account}/{}/{}/", url.host(), url.port()),
+        Binding::Internal | Binding::Kubernetes => {
+            format!("url/{binding}/{account}/{}/{}/", url.host(), url.port())
+        }
     }
 }
 
@@ -95,7 +98,11 @@ pub(crate) fn at_public_host(host: &str) -> String {
 
 /// The marker of one endpoint.
 pub(crate) fn url_marker(endpoint: &Endpoint) -> String {
-    format!("{}{}", at_url(endpoint.binding, &endpoint.account, &endpoint.url), endpoint.id)
+    format!(
+        "{}{}",
+        at_url(endpoint.binding, &endpoint.account, &endpoint.url),
+        endpoint.id
+    )
 }
 
 /// A node's presence: holds the id of its lease.

@@ -29,8 +29,9 @@ pub use kv::Store;
 pub use memory::MemoryStore;
 pub use registry::{Bootstrap, OpenedSession, Registry, Superseded, Written};
 pub use requests::{
-    AccountUpdate, AddressUpdate, ApiKeyUpdate, BindSpec, BoundUpdate, CredentialUpdate, DirectSpec,
-    EndpointUpdate, NewAccount, NewAddress, NewApiKey, NewCloudEndpoint, NewCredential, NewSession,
+    AccountUpdate, AddressUpdate, ApiKeyUpdate, BindSpec, BoundUpdate, CredentialUpdate,
+    DirectSpec, EndpointUpdate, NewAccount, NewAddress, NewApiKey, NewCloudEndpoint, NewCredential,
+    NewSession,
 };
 pub use settings::{IpPool, PoolIp, PortRange, PortRanges, Settings, SharedHost};
 

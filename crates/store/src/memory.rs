@@ -31,7 +31,10 @@ struct Memory {
 
 impl Memory {
     fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Entry> {
-        self.entries.range(prefix.to_owned()..).map(|(_, entry)| entry).take_while(move |entry| entry.key.starts_with(prefix))
+        self.entries
+            .range(prefix.to_owned()..)
+            .map(|(_, entry)| entry)
+            .take_while(move |entry| entry.key.starts_with(prefix))
     }
 }
 
@@ -53,11 +56,18 @@ impl Backend for Memory {
     }
 
     fn newest(&mut self, prefix: &str) -> Result<u64, StoreError> {
-        Ok(self.under(prefix).map(|entry| entry.mod_revision).max().unwrap_or(0))
+        Ok(self
+            .under(prefix)
+            .map(|entry| entry.mod_revision)
+            .max()
+            .unwrap_or(0))
     }
 
     fn lease_keys(&mut self, lease: LeaseId) -> Result<Vec<String>, StoreError> {
-        let held = self.entries.values().filter(|entry| entry.lease == Some(lease));
+        let held = self
+            .entries
+            .values()
+            .filter(|entry| entry.lease == Some(lease));
         Ok(held.map(|entry| entry.key.clone()).collect())
     }
 

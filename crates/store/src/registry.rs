@@ -106,7 +106,9 @@ impl Drop for Inner {
 
 impl std::fmt::Debug for Registry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry").field("revision", &self.snapshot().revision()).finish_non_exhaustive()
+        f.debug_struct("Registry")
+            .field("revision", &self.snapshot().revision())
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +118,11 @@ impl Registry {
     ///
     /// # Errors
     /// `PTC_STORE_…` when the store fails or holds what cannot be read, `PTC_CONFIG_INVALID`.
-    pub async fn open(store: Arc<dyn Store>, settings: Settings, clock: Clock) -> Result<Self, Error> {
+    pub async fn open(
+        store: Arc<dyn Store>,
+        settings: Settings,
+        clock: Clock,
+    ) -> Result<Self, Error> {
         let settings = Arc::new(settings.checked()?);
         let lease = presence::take_over(&*store, &settings).await?;
         let listing = store.list("").await?;
@@ -125,7 +131,11 @@ impl Registry {
         let current = Arc::new(ArcSwap::new(Arc::clone(&first)));
         let (publisher, published) = watch::channel(first);
         let stop = CancellationToken::new();
-        let follower = follow::Follower { store: Arc::clone(&store), current: Arc::clone(&current), publisher };
+        let follower = follow::Follower {
+            store: Arc::clone(&store),
+            current: Arc::clone(&current),
+            publisher,
+        };
         tokio::spawn(follower.run(changes, stop.clone()));
         let registry = Self {
             inner: Arc::new(Inner {
@@ -134,14 +144,20 @@ impl Registry {
                 ids: IdMaker::default(),
                 current,
                 published,
-                queues: (0..defaults::WRITE_QUEUES).map(|_| Semaphore::new(1)).collect(),
+                queues: (0..defaults::WRITE_QUEUES)
+                    .map(|_| Semaphore::new(1))
+                    .collect(),
                 lease: AtomicI64::new(lease.0),
                 directs: Mutex::default(),
                 stop: stop.clone(),
             }),
         };
         registry.sweep().await?;
-        tokio::spawn(presence::keep(Arc::downgrade(&registry.inner), stop.clone(), settings.lease_ttl));
+        tokio::spawn(presence::keep(
+            Arc::downgrade(&registry.inner),
+            stop.clone(),
+            settings.lease_ttl,
+        ));
         tokio::spawn(sweep::keep_sweeping(Arc::downgrade(&registry.inner), stop));
         Ok(registry)
     }
@@ -169,7 +185,9 @@ impl Registry {
             return Ok(now);
         }
         let mut published = self.watch();
-        let reached = published.wait_for(|snapshot| snapshot.revision() >= revision).await;
+        let reached = published
+            .wait_for(|snapshot| snapshot.revision() >= revision)
+            .await;
         reached
             .map(|snapshot| Arc::clone(&snapshot))
             .map_err(|_| Error::new(Code::StoreUnavailable, "the registry has stopped"))
@@ -197,14 +215,20 @@ impl Registry {
         mut plan: impl FnMut(&mut Draft<'_>) -> Result<T, Error>,
     ) -> Result<Written<T>, Error> {
         // A queue, not a lock on data: without it writers of one account would refuse each other.
-        let place = queue.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        let place = queue.bytes().fold(0_usize, |hash, byte| {
+            hash.wrapping_mul(31).wrapping_add(usize::from(byte))
+        });
         let queue = &self.inner.queues[place % self.inner.queues.len()];
-        let _turn = queue.acquire().await.map_err(|_| Error::new(Code::StoreUnavailable, "the registry has stopped"))?;
+        let _turn = queue
+            .acquire()
+            .await
+            .map_err(|_| Error::new(Code::StoreUnavailable, "the registry has stopped"))?;
         for attempt in 0..defaults::WRITE_ATTEMPTS {
             let snapshot = self.snapshot();
             let (value, txn) = {
                 let lease = LeaseId(self.inner.lease.load(Ordering::Acquire));
-                let mut draft = Draft::new(&snapshot, self.inner.clock.now(), lease, &self.inner.ids);
+                let mut draft =
+                    Draft::new(&snapshot, self.inner.clock.now(), lease, &self.inner.ids);
                 match plan(&mut draft) {
                     Ok(value) => (value, draft.finish()),
                     // The rule may have judged by a snapshot that lags behind; then it judges again.
@@ -216,7 +240,10 @@ impl Registry {
                 }
             };
             if txn.ops.is_empty() {
-                return Ok(Written { value, revision: snapshot.revision() });
+                return Ok(Written {
+                    value,
+                    revision: snapshot.revision(),
+                });
             }
             match self.inner.store.txn(txn).await? {
                 TxnOutcome::Committed { revision } => {

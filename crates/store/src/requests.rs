@@ -5,9 +5,7 @@
 use std::net::IpAddr;
 
 use portcullis_model::endpoint::ProxyVersion;
-use portcullis_model::{
-    AddressKind, AgentId, Binding, CredentialId, EndpointLimits, Secret,
-};
+use portcullis_model::{AddressKind, AgentId, Binding, CredentialId, EndpointLimits, Secret};
 
 /// An account to make.
 #[derive(Debug, Clone, Default)]

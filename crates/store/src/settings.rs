@@ -36,7 +36,11 @@ pub struct Settings {
 
 impl Settings {
     /// Settings of a node with one shared host and the default range of ports.
-    pub fn new(node: impl Into<String>, region: impl Into<String>, host: impl Into<String>) -> Self {
+    pub fn new(
+        node: impl Into<String>,
+        region: impl Into<String>,
+        host: impl Into<String>,
+    ) -> Self {
         let region = region.into();
         Self {
             node: node.into(),
@@ -61,14 +65,19 @@ impl Settings {
 
     /// The shared host of that name, if there is one.
     pub fn shared_host(&self, host: &str) -> Option<&SharedHost> {
-        self.hosts.iter().find(|shared| shared.host.eq_ignore_ascii_case(host))
+        self.hosts
+            .iter()
+            .find(|shared| shared.host.eq_ignore_ascii_case(host))
     }
 
     /// The pool and entry of a public IP.
     pub fn pool_ip(&self, public: IpAddr) -> Option<(&IpPool, &PoolIp)> {
-        self.ip_pools
-            .iter()
-            .find_map(|pool| pool.ips.iter().find(|ip| ip.public == public).map(|ip| (pool, ip)))
+        self.ip_pools.iter().find_map(|pool| {
+            pool.ips
+                .iter()
+                .find(|ip| ip.public == public)
+                .map(|ip| (pool, ip))
+        })
     }
 
     /// Puts names in lower case, adds the plan `default`, and checks the whole.
@@ -94,7 +103,11 @@ impl Settings {
         if self.node.is_empty() || self.node.contains('/') {
             problems.push("node_id: must be a non-empty name without `/`".to_owned());
         }
-        if problems.is_empty() { Ok(self) } else { Err(Error::new(Code::ConfigInvalid, problems.join("; "))) }
+        if problems.is_empty() {
+            Ok(self)
+        } else {
+            Err(Error::new(Code::ConfigInvalid, problems.join("; ")))
+        }
     }
 }
 
@@ -108,7 +121,9 @@ fn check_pool(index: usize, pool: &IpPool, problems: &mut Vec<String>) {
         && !pattern.contains("{n}")
         && pool.ips.len() > 1
     {
-        problems.push(format!("{at}.host_pattern: needs `{{ip}}` or `{{n}}`, for the pool has several IPs"));
+        problems.push(format!(
+            "{at}.host_pattern: needs `{{ip}}` or `{{n}}`, for the pool has several IPs"
+        ));
     }
 }
 
@@ -157,7 +172,10 @@ impl SharedHost {
                 first: defaults::PUBLIC_PORT_FIRST,
                 last: defaults::PUBLIC_PORT_LAST,
             }]),
-            choose: PortRanges(vec![PortRange { first: 1, last: u16::MAX }]),
+            choose: PortRanges(vec![PortRange {
+                first: 1,
+                last: u16::MAX,
+            }]),
             accounts: Vec::new(),
             bind: Vec::new(),
         }
@@ -166,8 +184,14 @@ impl SharedHost {
     /// The hosts `1.tcp.BASE` to `COUNT.tcp.BASE`, or `N.tcp.REGION.BASE` where a region is part of
     /// the name.
     pub fn numbered(base: &str, region: &str, region_in_name: bool, count: u32) -> Vec<Self> {
-        let suffix = if region_in_name { format!("tcp.{region}.{base}") } else { format!("tcp.{base}") };
-        (1..=count).map(|n| Self::new(format!("{n}.{suffix}"), region)).collect()
+        let suffix = if region_in_name {
+            format!("tcp.{region}.{base}")
+        } else {
+            format!("tcp.{base}")
+        };
+        (1..=count)
+            .map(|n| Self::new(format!("{n}.{suffix}"), region))
+            .collect()
     }
 
     /// Whether a connection to one of the two may arrive at the same listener as one to the other.
@@ -220,7 +244,10 @@ impl IpPool {
 }
 
 fn admits(accounts: &[String], account: &Account) -> bool {
-    accounts.is_empty() || accounts.iter().any(|entry| entry == account.id.as_str() || *entry == account.name)
+    accounts.is_empty()
+        || accounts
+            .iter()
+            .any(|entry| entry == account.id.as_str() || *entry == account.name)
 }
 
 /// One IP of a pool.
@@ -248,12 +275,17 @@ pub struct PortRanges(pub Vec<PortRange>);
 impl PortRanges {
     /// Whether a port is in one of them.
     pub fn contains(&self, port: u16) -> bool {
-        self.0.iter().any(|range| (range.first..=range.last).contains(&port))
+        self.0
+            .iter()
+            .any(|range| (range.first..=range.last).contains(&port))
     }
 
     /// How many ports there are; overlaps count twice.
     pub fn count(&self) -> u32 {
-        self.0.iter().map(|range| u32::from(range.last - range.first) + 1).sum()
+        self.0
+            .iter()
+            .map(|range| u32::from(range.last - range.first) + 1)
+            .sum()
     }
 
     /// The port at a place from 0 to `count() - 1`.
@@ -347,7 +379,10 @@ mod tests {
 
     #[test]
     fn patterns_name_pool_ips() {
-        let ip = PoolIp { public: "203.0.113.7".parse().expect("ip"), bind: "10.0.0.7".parse().expect("ip") };
+        let ip = PoolIp {
+            public: "203.0.113.7".parse().expect("ip"),
+            bind: "10.0.0.7".parse().expect("ip"),
+        };
         let mut pool = IpPool {
             name: "a".into(),
             region: "eu".into(),
@@ -355,7 +390,10 @@ mod tests {
             host_pattern: Some("ip-{ip}.Example.com".into()),
             accounts: Vec::new(),
         };
-        assert_eq!(pool.host_of(0).as_deref(), Some("ip-203-0-113-7.example.com"));
+        assert_eq!(
+            pool.host_of(0).as_deref(),
+            Some("ip-203-0-113-7.example.com")
+        );
         pool.host_pattern = None;
         assert_eq!(pool.host_of(0).as_deref(), Some("203.0.113.7"));
     }
@@ -363,9 +401,14 @@ mod tests {
     #[test]
     fn bad_settings_name_every_problem() {
         let mut settings = Settings::new("", "eu", "edge.example.com");
-        settings.hosts.push(SharedHost::new("Edge.example.com", "eu"));
+        settings
+            .hosts
+            .push(SharedHost::new("Edge.example.com", "eu"));
         let error = settings.checked().expect_err("two problems");
         assert_eq!(error.code, Code::ConfigInvalid);
-        assert!(error.message.contains("hosts[1].host") && error.message.contains("node_id"), "{error}");
+        assert!(
+            error.message.contains("hosts[1].host") && error.message.contains("node_id"),
+            "{error}"
+        );
     }
 }

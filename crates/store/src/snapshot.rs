@@ -14,8 +14,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use portcullis_model::{
-    Account, AccountId, AddrId, AddressKind, AgentId, ApiKey, ApiKeyId, Binding, Credential, CredentialId,
-    Endpoint, EndpointId, EndpointUrl, Error, Plan, ReservedAddr, SessionId, TunnelSession,
+    Account, AccountId, AddrId, AddressKind, AgentId, ApiKey, ApiKeyId, Binding, Credential,
+    CredentialId, Endpoint, EndpointId, EndpointUrl, Error, Plan, ReservedAddr, SessionId,
+    TunnelSession,
 };
 use portcullis_policy::Policy;
 
@@ -123,12 +124,17 @@ impl Snapshot {
 
     /// The account made at first start, for what the operator configures without naming one.
     pub fn first_account(&self) -> Option<&Arc<Account>> {
-        self.first_account.as_ref().and_then(|id| self.accounts.get(id)).or_else(|| self.accounts.values().next())
+        self.first_account
+            .as_ref()
+            .and_then(|id| self.accounts.get(id))
+            .or_else(|| self.accounts.values().next())
     }
 
     /// The plan of an account.
     pub fn plan(&self, account: &AccountId) -> Option<&Plan> {
-        self.accounts.get(account).map(|account| self.settings.plan(account))
+        self.accounts
+            .get(account)
+            .map(|account| self.settings.plan(account))
     }
 
     /// An API key of the account.
@@ -137,13 +143,20 @@ impl Snapshot {
     }
 
     /// The account's API keys, oldest first.
-    pub fn api_keys<'a>(&'a self, account: &'a AccountId) -> impl DoubleEndedIterator<Item = &'a Arc<ApiKey>> {
-        self.api_keys.values().filter(move |key| key.account == *account)
+    pub fn api_keys<'a>(
+        &'a self,
+        account: &'a AccountId,
+    ) -> impl DoubleEndedIterator<Item = &'a Arc<ApiKey>> {
+        self.api_keys
+            .values()
+            .filter(move |key| key.account == *account)
     }
 
     /// A credential of the account.
     pub fn credential(&self, account: &AccountId, id: &CredentialId) -> Option<&Arc<Credential>> {
-        self.credentials.get(id).filter(|credential| credential.account == *account)
+        self.credentials
+            .get(id)
+            .filter(|credential| credential.account == *account)
     }
 
     /// The account's credentials, oldest first.
@@ -151,7 +164,9 @@ impl Snapshot {
         &'a self,
         account: &'a AccountId,
     ) -> impl DoubleEndedIterator<Item = &'a Arc<Credential>> {
-        self.credentials.values().filter(move |credential| credential.account == *account)
+        self.credentials
+            .values()
+            .filter(move |credential| credential.account == *account)
     }
 
     /// Whether a credential still stands, whosever it is: the edge ends sessions whose has gone.
@@ -169,12 +184,16 @@ impl Snapshot {
         &'a self,
         account: &'a AccountId,
     ) -> impl DoubleEndedIterator<Item = &'a Arc<ReservedAddr>> {
-        self.addrs.values().filter(move |addr| addr.account == *account)
+        self.addrs
+            .values()
+            .filter(move |addr| addr.account == *account)
     }
 
     /// An endpoint of the account.
     pub fn endpoint(&self, account: &AccountId, id: &EndpointId) -> Option<&Arc<EndpointEntry>> {
-        self.endpoints.get(id).filter(|endpoint| endpoint.account == *account)
+        self.endpoints
+            .get(id)
+            .filter(|endpoint| endpoint.account == *account)
     }
 
     /// The account's endpoints of both types, oldest first.
@@ -182,7 +201,9 @@ impl Snapshot {
         &'a self,
         account: &'a AccountId,
     ) -> impl DoubleEndedIterator<Item = &'a Arc<EndpointEntry>> {
-        self.endpoints.values().filter(move |endpoint| endpoint.account == *account)
+        self.endpoints
+            .values()
+            .filter(move |endpoint| endpoint.account == *account)
     }
 
     /// Every endpoint of every account: for listeners and metrics, never for an answer to a user.
@@ -197,7 +218,9 @@ impl Snapshot {
 
     /// A session of the account.
     pub fn session(&self, account: &AccountId, id: &SessionId) -> Option<&Arc<TunnelSession>> {
-        self.sessions.get(id).filter(|session| session.account == *account)
+        self.sessions
+            .get(id)
+            .filter(|session| session.account == *account)
     }
 
     /// The account's sessions, oldest first.
@@ -205,7 +228,9 @@ impl Snapshot {
         &'a self,
         account: &'a AccountId,
     ) -> impl DoubleEndedIterator<Item = &'a Arc<TunnelSession>> {
-        self.sessions.values().filter(move |session| session.account == *account)
+        self.sessions
+            .values()
+            .filter(move |session| session.account == *account)
     }
 
     /// A session whosever it is: for the edge, never for an answer to a user.
@@ -253,7 +278,9 @@ impl Snapshot {
 
     /// Every socket that this node must listen on.
     pub fn listens(&self) -> BTreeSet<Listen> {
-        self.public_pools().flat_map(|pool| self.listens_at(pool.url.host(), pool.url.port())).collect()
+        self.public_pools()
+            .flat_map(|pool| self.listens_at(pool.url.host(), pool.url.port()))
+            .collect()
     }
 
     fn listens_at(&self, host: &str, port: u16) -> Vec<Listen> {
@@ -261,15 +288,33 @@ impl Snapshot {
             if shared.bind.is_empty() {
                 return vec![Listen { ip: None, port }];
             }
-            return shared.bind.iter().map(|ip| Listen { ip: Some(*ip), port }).collect();
+            return shared
+                .bind
+                .iter()
+                .map(|ip| Listen {
+                    ip: Some(*ip),
+                    port,
+                })
+                .collect();
         }
         let own = self.dedicated.iter().filter(|(_, owner)| ***owner == *host);
-        own.map(|(ip, _)| Listen { ip: Some(*ip), port }).collect()
+        own.map(|(ip, _)| Listen {
+            ip: Some(*ip),
+            port,
+        })
+        .collect()
     }
 
     /// The account's address that an endpoint at `host:port` would stand on.
-    pub fn address_at(&self, account: &AccountId, host: &str, port: u16) -> Option<&Arc<ReservedAddr>> {
-        self.addrs.values().find(|addr| addr.account == *account && addr.covers(host, port))
+    pub fn address_at(
+        &self,
+        account: &AccountId,
+        host: &str,
+        port: u16,
+    ) -> Option<&Arc<ReservedAddr>> {
+        self.addrs
+            .values()
+            .find(|addr| addr.account == *account && addr.covers(host, port))
     }
 
     /// The claims of one port, on whatever host.
@@ -282,12 +327,16 @@ impl Snapshot {
 
     /// The claim of a host and port.
     pub(crate) fn port_claim(&self, host: &str, port: u16) -> Option<&Claim> {
-        self.port_claims(port).find(|(claimed, _)| *claimed == host).map(|(_, claim)| claim)
+        self.port_claims(port)
+            .find(|(claimed, _)| *claimed == host)
+            .map(|(_, claim)| claim)
     }
 
     /// Every claim of a host and port.
     pub(crate) fn all_port_claims(&self) -> impl Iterator<Item = (&str, u16, &Claim)> {
-        self.claims.iter().map(|((port, host), claim)| (&**host, *port, &**claim))
+        self.claims
+            .iter()
+            .map(|((port, host), claim)| (&**host, *port, &**claim))
     }
 
     /// The claim of a whole host or an IP, as `host/NAME` or `ip/IP`.
@@ -297,17 +346,27 @@ impl Snapshot {
 
     /// Every claim of a host or IP.
     pub(crate) fn all_place_claims(&self) -> impl Iterator<Item = (&str, &Claim)> {
-        self.place_claims.iter().map(|(place, claim)| (&**place, &**claim))
+        self.place_claims
+            .iter()
+            .map(|(place, claim)| (&**place, &**claim))
     }
 
     /// What is known of an agent installation.
     pub(crate) fn agent(&self, account: &AccountId, agent: &AgentId) -> Option<&AgentRecord> {
-        self.agents.get(&(account.clone(), agent.clone())).map(|record| &**record)
+        self.agents
+            .get(&(account.clone(), agent.clone()))
+            .map(|record| &**record)
     }
 
     /// Every installation of an account.
-    pub(crate) fn agents<'a>(&'a self, account: &'a AccountId) -> impl Iterator<Item = &'a AgentId> {
-        self.agents.iter().filter(move |((owner, _), _)| owner == account).map(|((_, agent), _)| agent)
+    pub(crate) fn agents<'a>(
+        &'a self,
+        account: &'a AccountId,
+    ) -> impl Iterator<Item = &'a AgentId> {
+        self.agents
+            .iter()
+            .filter(move |((owner, _), _)| owner == account)
+            .map(|((_, agent), _)| agent)
     }
 
     /// API keys with `admin: true`, of every account.
@@ -326,7 +385,10 @@ impl Snapshot {
     }
 
     /// Every address at a host, whosever it is, for the rules of uniqueness.
-    pub(crate) fn addresses_at_host<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Arc<ReservedAddr>> {
+    pub(crate) fn addresses_at_host<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<ReservedAddr>> {
         self.addrs.values().filter(move |addr| addr.host == host)
     }
 

@@ -43,15 +43,22 @@ impl Sqlite {
     }
 
     fn execute(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
-        let mut statement = self.connection.prepare_cached(sql).map_err(|error| self.fail(error))?;
-        statement.execute(values).map(|_| ()).map_err(|error| self.fail(error))
+        let mut statement = self
+            .connection
+            .prepare_cached(sql)
+            .map_err(|error| self.fail(error))?;
+        statement
+            .execute(values)
+            .map(|_| ())
+            .map_err(|error| self.fail(error))
     }
 
     fn stored_revision(&self) -> Result<u64, StoreError> {
         let sql = "SELECT value FROM meta WHERE name = 'revision'";
-        let read = self.connection.prepare_cached(sql).and_then(|mut statement| {
-            statement.query_row([], |row| row.get::<_, u64>(0))
-        });
+        let read = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, u64>(0)));
         read.map_err(|error| self.fail(error))
     }
 }
@@ -79,9 +86,14 @@ impl Backend for Sqlite {
 
     fn leases(&mut self) -> Result<Vec<(LeaseId, Duration)>, StoreError> {
         let read = || -> Result<Vec<(LeaseId, Duration)>, rusqlite::Error> {
-            let mut statement = self.connection.prepare_cached("SELECT id, ttl_ms FROM lease")?;
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT id, ttl_ms FROM lease")?;
             let rows = statement.query_map([], |row| {
-                Ok((LeaseId(row.get(0)?), Duration::from_millis(row.get::<_, u64>(1)?)))
+                Ok((
+                    LeaseId(row.get(0)?),
+                    Duration::from_millis(row.get::<_, u64>(1)?),
+                ))
             })?;
             rows.collect()
         };
@@ -90,7 +102,9 @@ impl Backend for Sqlite {
 
     fn get(&mut self, key: &str) -> Result<Option<Entry>, StoreError> {
         let read = || -> Result<Option<Entry>, rusqlite::Error> {
-            let mut statement = self.connection.prepare_cached(&format!("{SELECT} WHERE key = ?1"))?;
+            let mut statement = self
+                .connection
+                .prepare_cached(&format!("{SELECT} WHERE key = ?1"))?;
             statement.query_row([key], entry).optional()
         };
         read().map_err(|error| self.fail(error))
@@ -117,7 +131,9 @@ impl Backend for Sqlite {
 
     fn lease_keys(&mut self, lease: LeaseId) -> Result<Vec<String>, StoreError> {
         let read = || -> Result<Vec<String>, rusqlite::Error> {
-            let mut statement = self.connection.prepare_cached("SELECT key FROM kv WHERE lease = ?1 ORDER BY key")?;
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT key FROM kv WHERE lease = ?1 ORDER BY key")?;
             let rows = statement.query_map([lease.0], |row| row.get(0))?;
             rows.collect()
         };
@@ -130,7 +146,9 @@ impl Backend for Sqlite {
             Ok(found) if found == self.revision => Ok(()),
             Ok(_) => {
                 self.rollback();
-                Err(StoreError::Locked { what: self.path.display().to_string() })
+                Err(StoreError::Locked {
+                    what: self.path.display().to_string(),
+                })
             }
             Err(error) => {
                 self.rollback();
@@ -143,7 +161,16 @@ impl Backend for Sqlite {
         let sql = "INSERT INTO kv (key, value, create_revision, mod_revision, lease) VALUES (?1, ?2, ?3, ?4, ?5) \
                    ON CONFLICT (key) DO UPDATE SET value = ?2, mod_revision = ?4, lease = ?5";
         let lease = entry.lease.map(|lease| lease.0);
-        self.execute(sql, params![entry.key, entry.value, entry.create_revision, entry.mod_revision, lease])
+        self.execute(
+            sql,
+            params![
+                entry.key,
+                entry.value,
+                entry.create_revision,
+                entry.mod_revision,
+                lease
+            ],
+        )
     }
 
     fn delete(&mut self, key: &str) -> Result<(), StoreError> {
@@ -152,7 +179,10 @@ impl Backend for Sqlite {
 
     fn lease_put(&mut self, lease: LeaseId, ttl: Duration) -> Result<(), StoreError> {
         let millis = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
-        self.execute("INSERT OR REPLACE INTO lease (id, ttl_ms) VALUES (?1, ?2)", params![lease.0, millis])
+        self.execute(
+            "INSERT OR REPLACE INTO lease (id, ttl_ms) VALUES (?1, ?2)",
+            params![lease.0, millis],
+        )
     }
 
     fn lease_delete(&mut self, lease: LeaseId) -> Result<(), StoreError> {
@@ -160,7 +190,10 @@ impl Backend for Sqlite {
     }
 
     fn commit(&mut self, revision: u64) -> Result<(), StoreError> {
-        self.execute("UPDATE meta SET value = ?1 WHERE name = 'revision'", [revision])?;
+        self.execute(
+            "UPDATE meta SET value = ?1 WHERE name = 'revision'",
+            [revision],
+        )?;
         self.execute("COMMIT", [])?;
         self.revision = revision;
         Ok(())
@@ -185,9 +218,13 @@ fn translate(path: &Path, error: rusqlite::Error) -> StoreError {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             StoreError::ReadOnly { what, cause }
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt { what, cause },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Corrupt { what, cause }
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { what },
-        Some(_) => StoreError::Unavailable { cause: format!("{what}: {cause}") },
+        Some(_) => StoreError::Unavailable {
+            cause: format!("{what}: {cause}"),
+        },
         // Not SQLite's: a column has a type that we never write.
         None => StoreError::Corrupt { what, cause },
     }

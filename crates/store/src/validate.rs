@@ -5,15 +5,30 @@ use portcullis_model::{Code, Error};
 use crate::defaults;
 
 pub(crate) fn description(text: &str) -> Result<(), Error> {
-    length("description", text, defaults::DESCRIPTION_BYTES_MAX, Code::DescriptionTooLong)
+    length(
+        "description",
+        text,
+        defaults::DESCRIPTION_BYTES_MAX,
+        Code::DescriptionTooLong,
+    )
 }
 
 pub(crate) fn metadata(text: &str) -> Result<(), Error> {
-    length("metadata", text, defaults::METADATA_BYTES_MAX, Code::MetadataTooLong)
+    length(
+        "metadata",
+        text,
+        defaults::METADATA_BYTES_MAX,
+        Code::MetadataTooLong,
+    )
 }
 
 pub(crate) fn session_metadata(text: &str) -> Result<(), Error> {
-    length("metadata", text, defaults::METADATA_BYTES_MAX, Code::SessionMetadataTooLong)
+    length(
+        "metadata",
+        text,
+        defaults::METADATA_BYTES_MAX,
+        Code::SessionMetadataTooLong,
+    )
 }
 
 /// Both texts of a new record.
@@ -41,7 +56,13 @@ pub(crate) fn set_texts(
 
 fn length(what: &str, text: &str, most: usize, code: Code) -> Result<(), Error> {
     if text.len() > most {
-        return Err(Error::new(code, format!("the {what} has {} bytes; at most {most} are allowed", text.len())));
+        return Err(Error::new(
+            code,
+            format!(
+                "the {what} has {} bytes; at most {most} are allowed",
+                text.len()
+            ),
+        ));
     }
     Ok(())
 }
@@ -54,25 +75,35 @@ pub(crate) fn account_name(name: &str) -> Result<(), Error> {
     }
     Err(Error::new(
         Code::NameInvalid,
-        format!("{name:?} cannot be an account's name; use 1 to 64 letters, digits, spaces and `-_.`"),
+        format!(
+            "{name:?} cannot be an account's name; use 1 to 64 letters, digits, spaces and `-_.`"
+        ),
     ))
 }
 
 /// An endpoint's name may be empty, and is otherwise free but for length and control characters.
 pub(crate) fn endpoint_name(name: &str) -> Result<(), Error> {
-    if name.chars().count() <= defaults::ENDPOINT_NAME_CHARS_MAX && !name.chars().any(char::is_control) {
+    if name.chars().count() <= defaults::ENDPOINT_NAME_CHARS_MAX
+        && !name.chars().any(char::is_control)
+    {
         return Ok(());
     }
     Err(Error::new(
         Code::NameInvalid,
-        format!("an endpoint's name has at most {} characters, none of them a control character", defaults::ENDPOINT_NAME_CHARS_MAX),
+        format!(
+            "an endpoint's name has at most {} characters, none of them a control character",
+            defaults::ENDPOINT_NAME_CHARS_MAX
+        ),
     ))
 }
 
 /// An update that changes nothing is a mistake of the caller.
 pub(crate) fn not_empty<T: Default + PartialEq>(update: &T) -> Result<(), Error> {
     if *update == T::default() {
-        return Err(Error::new(Code::ApiEmptyUpdate, "the update changes nothing; give at least one field"));
+        return Err(Error::new(
+            Code::ApiEmptyUpdate,
+            "the update changes nothing; give at least one field",
+        ));
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use portcullis_store::{MemoryStore, SqliteStore, Store, conformance};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_keeps_the_promises() {
-    conformance::run(|| async { Arc::new(MemoryStore::open().expect("opens")) as Arc<dyn Store> }).await;
+    conformance::run(|| async { Arc::new(MemoryStore::open().expect("opens")) as Arc<dyn Store> })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

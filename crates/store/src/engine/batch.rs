@@ -24,12 +24,17 @@ impl<B: Backend> Engine<B> {
     /// Serves requests in their order. If their common commit fails, each is tried by itself, so that
     /// one that does not fit takes no other with it.
     pub(super) fn serve(&mut self, batch: Vec<Request>) {
-        let (commands, waiting): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|request| (request.command, (request.reply, request._slot))).unzip();
+        let (commands, waiting): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|request| (request.command, (request.reply, request._slot)))
+            .unzip();
         let answers: Vec<Result<Answer, StoreError>> = match self.attempt(&commands) {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
             Err(error) if commands.len() == 1 => vec![Err(error)],
-            Err(_) => commands.chunks(1).map(|one| self.attempt(one)?.pop().ok_or_else(lost)).collect(),
+            Err(_) => commands
+                .chunks(1)
+                .map(|one| self.attempt(one)?.pop().ok_or_else(lost))
+                .collect(),
         };
         for ((reply, _slot), answer) in waiting.into_iter().zip(answers) {
             if reply.send(answer).is_err() {
@@ -40,15 +45,26 @@ impl<B: Backend> Engine<B> {
 
     /// Applies commands in one transaction of the backend and publishes what they changed.
     pub(super) fn attempt(&mut self, commands: &[Command]) -> Result<Vec<Answer>, StoreError> {
-        let mut staged =
-            Staged { revision: self.revision, changes: Vec::new(), granted: Vec::new(), revoked: Vec::new() };
-        let writes = commands.iter().any(|command| !matches!(command, Command::Get(_) | Command::List(_)));
+        let mut staged = Staged {
+            revision: self.revision,
+            changes: Vec::new(),
+            granted: Vec::new(),
+            revoked: Vec::new(),
+        };
+        let writes = commands
+            .iter()
+            .any(|command| !matches!(command, Command::Get(_) | Command::List(_)));
         if !writes {
-            return commands.iter().map(|command| self.apply(command, &mut staged)).collect();
+            return commands
+                .iter()
+                .map(|command| self.apply(command, &mut staged))
+                .collect();
         }
         self.backend.begin()?;
-        let applied: Result<Vec<Answer>, StoreError> =
-            commands.iter().map(|command| self.apply(command, &mut staged)).collect();
+        let applied: Result<Vec<Answer>, StoreError> = commands
+            .iter()
+            .map(|command| self.apply(command, &mut staged))
+            .collect();
         match applied {
             Ok(answers) if staged.is_clean() => {
                 self.backend.rollback();
@@ -67,7 +83,9 @@ impl<B: Backend> Engine<B> {
     }
 
     fn commit(&mut self, staged: &Staged) -> Result<(), StoreError> {
-        let Err(error) = self.backend.commit(staged.revision) else { return Ok(()) };
+        let Err(error) = self.backend.commit(staged.revision) else {
+            return Ok(());
+        };
         self.backend.rollback();
         // A commit may fail after it became durable; what the backend says now decides.
         match self.backend.revision() {
@@ -79,7 +97,13 @@ impl<B: Backend> Engine<B> {
     fn publish(&mut self, staged: Staged) {
         let now = Instant::now();
         for (id, ttl) in staged.granted {
-            self.leases.insert(id, Lease { ttl, deadline: now + ttl });
+            self.leases.insert(
+                id,
+                Lease {
+                    ttl,
+                    deadline: now + ttl,
+                },
+            );
         }
         for id in staged.revoked {
             self.leases.remove(&id);
@@ -87,7 +111,10 @@ impl<B: Backend> Engine<B> {
         self.revision = staged.revision;
         {
             let mut history = self.lock_history();
-            staged.changes.into_iter().for_each(|changes| history.push(changes));
+            staged
+                .changes
+                .into_iter()
+                .for_each(|changes| history.push(changes));
         }
         self.published.send_replace(self.revision);
     }
@@ -97,7 +124,10 @@ impl<B: Backend> Engine<B> {
             Command::Get(key) => Ok(Answer::Entry(self.backend.get(key)?)),
             Command::List(prefix) => {
                 let entries = self.backend.list(prefix)?;
-                Ok(Answer::Listing(Listing { entries, revision: staged.revision }))
+                Ok(Answer::Listing(Listing {
+                    entries,
+                    revision: staged.revision,
+                }))
             }
             Command::Txn(txn) => self.txn(txn, staged).map(Answer::Txn),
             Command::Grant(ttl) => self.grant(*ttl, staged).map(Answer::Lease),
@@ -114,13 +144,17 @@ impl<B: Backend> Engine<B> {
         check(txn)?;
         for guard in &txn.guards {
             if !self.holds(guard)? {
-                return Ok(TxnOutcome::Refused { revision: staged.revision });
+                return Ok(TxnOutcome::Refused {
+                    revision: staged.revision,
+                });
             }
         }
         let revision = staged.revision + 1;
         let mut changes = Vec::with_capacity(txn.ops.len());
         for op in &txn.ops {
-            if let Op::Put { lease: Some(lease), .. } = op
+            if let Op::Put {
+                lease: Some(lease), ..
+            } = op
                 && (!self.leases.contains_key(lease) || staged.revoked.contains(lease))
             {
                 // Nothing of this transaction was written yet when it is the first put; else the whole
@@ -133,7 +167,9 @@ impl<B: Backend> Engine<B> {
             staged.revision = revision;
             staged.changes.push(changes);
         }
-        Ok(TxnOutcome::Committed { revision: staged.revision })
+        Ok(TxnOutcome::Committed {
+            revision: staged.revision,
+        })
     }
 
     fn holds(&mut self, guard: &Guard) -> Result<bool, StoreError> {
@@ -143,7 +179,10 @@ impl<B: Backend> Engine<B> {
             Guard::ModRevision(key, revision) => {
                 self.backend.get(key)?.map_or(0, |entry| entry.mod_revision) == *revision
             }
-            Guard::Value(key, value) => self.backend.get(key)?.is_some_and(|entry| entry.value == *value),
+            Guard::Value(key, value) => self
+                .backend
+                .get(key)?
+                .is_some_and(|entry| entry.value == *value),
             Guard::NoneNewer { prefix, revision } => self.backend.newest(prefix)? <= *revision,
         })
     }
@@ -160,11 +199,19 @@ impl<B: Backend> Engine<B> {
                     lease: *lease,
                 };
                 self.backend.put(&entry)?;
-                Ok(Some(Change { revision, key: key.clone(), entry: Some(entry) }))
+                Ok(Some(Change {
+                    revision,
+                    key: key.clone(),
+                    entry: Some(entry),
+                }))
             }
             Op::Delete { key } if old.is_some() => {
                 self.backend.delete(key)?;
-                Ok(Some(Change { revision, key: key.clone(), entry: None }))
+                Ok(Some(Change {
+                    revision,
+                    key: key.clone(),
+                    entry: None,
+                }))
             }
             Op::Delete { .. } => Ok(None),
         }
@@ -174,7 +221,9 @@ impl<B: Backend> Engine<B> {
         let newest = self.leases.keys().next_back().map_or(0, |id| id.0);
         let staged_newest = staged.granted.iter().map(|(id, _)| id.0).max().unwrap_or(0);
         let mut random = [0_u8; 2];
-        getrandom::fill(&mut random).map_err(|cause| StoreError::Unavailable { cause: cause.to_string() })?;
+        getrandom::fill(&mut random).map_err(|cause| StoreError::Unavailable {
+            cause: cause.to_string(),
+        })?;
         // A random step, so that the id of a lease that ended is hardly ever given again.
         let id = LeaseId(newest.max(staged_newest) + 1 + i64::from(u16::from_le_bytes(random)));
         self.backend.lease_put(id, ttl)?;
@@ -204,11 +253,15 @@ impl<B: Backend> Engine<B> {
 fn check(txn: &Txn) -> Result<(), StoreError> {
     let mut keys = std::collections::BTreeSet::new();
     match txn.ops.iter().find(|op| !keys.insert(op.key())) {
-        Some(twice) => Err(StoreError::Invalid { cause: format!("`{}` is changed twice", twice.key()) }),
+        Some(twice) => Err(StoreError::Invalid {
+            cause: format!("`{}` is changed twice", twice.key()),
+        }),
         None => Ok(()),
     }
 }
 
 fn lost() -> StoreError {
-    StoreError::Unavailable { cause: "an answer was lost".to_owned() }
+    StoreError::Unavailable {
+        cause: "an answer was lost".to_owned(),
+    }
 }

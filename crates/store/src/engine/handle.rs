@@ -25,7 +25,9 @@ pub struct EmbeddedStore {
 }
 
 fn gone() -> StoreError {
-    StoreError::Unavailable { cause: "its thread has ended".to_owned() }
+    StoreError::Unavailable {
+        cause: "its thread has ended".to_owned(),
+    }
 }
 
 impl EmbeddedStore {
@@ -36,14 +38,31 @@ impl EmbeddedStore {
         published: watch::Receiver<u64>,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(defaults::COMMANDS_MAX));
-        Self { sender: Some(sender), thread: Some(thread), slots, history, published }
+        Self {
+            sender: Some(sender),
+            thread: Some(thread),
+            slots,
+            history,
+            published,
+        }
     }
 
     async fn ask(&self, command: Command) -> Result<Answer, StoreError> {
-        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| gone())?;
+        let slot = Arc::clone(&self.slots)
+            .acquire_owned()
+            .await
+            .map_err(|_| gone())?;
         let (reply, answer) = oneshot::channel();
-        let request = Request { command, reply, _slot: slot };
-        self.sender.as_ref().ok_or_else(gone)?.try_send(request).map_err(|_| gone())?;
+        let request = Request {
+            command,
+            reply,
+            _slot: slot,
+        };
+        self.sender
+            .as_ref()
+            .ok_or_else(gone)?
+            .try_send(request)
+            .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -85,7 +104,10 @@ impl Store for EmbeddedStore {
     }
 
     async fn watch(&self, prefix: &str, from_revision: u64) -> Result<Box<dyn Watch>, StoreError> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).check(from_revision)?;
+        self.history
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .check(from_revision)?;
         Ok(Box::new(HistoryWatch {
             history: Arc::clone(&self.history),
             published: self.published.clone(),

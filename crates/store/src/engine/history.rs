@@ -17,7 +17,11 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn starting_after(revision: u64) -> Self {
-        Self { oldest: revision + 1, revisions: VecDeque::new(), bytes: 0 }
+        Self {
+            oldest: revision + 1,
+            revisions: VecDeque::new(),
+            bytes: 0,
+        }
     }
 
     pub(super) fn push(&mut self, changes: Vec<Change>) {
@@ -25,7 +29,8 @@ impl History {
         self.bytes += size;
         self.revisions.push_back((size, changes));
         let full = |history: &Self| {
-            history.revisions.len() > defaults::HISTORY_REVISIONS_MAX || history.bytes > defaults::HISTORY_BYTES_MAX
+            history.revisions.len() > defaults::HISTORY_REVISIONS_MAX
+                || history.bytes > defaults::HISTORY_BYTES_MAX
         };
         while full(self) && self.revisions.len() > 1 {
             if let Some((size, _)) = self.revisions.pop_front() {
@@ -37,7 +42,10 @@ impl History {
 
     pub(super) fn check(&self, from: u64) -> Result<(), StoreError> {
         if from < self.oldest {
-            return Err(StoreError::Compacted { wanted: from, oldest: self.oldest });
+            return Err(StoreError::Compacted {
+                wanted: from,
+                oldest: self.oldest,
+            });
         }
         Ok(())
     }
@@ -49,7 +57,12 @@ impl History {
         let mut found = Vec::new();
         let mut next = from;
         for (_, changes) in self.revisions.iter().skip(skip) {
-            found.extend(changes.iter().filter(|change| change.key.starts_with(prefix)).cloned());
+            found.extend(
+                changes
+                    .iter()
+                    .filter(|change| change.key.starts_with(prefix))
+                    .cloned(),
+            );
             next += 1;
             if found.len() >= defaults::WATCH_BATCH_MAX {
                 break;
@@ -61,7 +74,11 @@ impl History {
 
 fn size_of_change(change: &Change) -> usize {
     // The fixed part of a change with its entry: four strings' worth of headers and the numbers.
-    128 + change.key.len() + change.entry.as_ref().map_or(0, |entry| entry.key.len() + entry.value.len())
+    128 + change.key.len()
+        + change
+            .entry
+            .as_ref()
+            .map_or(0, |entry| entry.key.len() + entry.value.len())
 }
 
 #[cfg(test)]
@@ -69,7 +86,11 @@ mod tests {
     use super::*;
 
     fn deletion(revision: u64) -> Vec<Change> {
-        vec![Change { revision, key: format!("k{revision}"), entry: None }]
+        vec![Change {
+            revision,
+            key: format!("k{revision}"),
+            entry: None,
+        }]
     }
 
     #[test]
@@ -77,9 +98,18 @@ mod tests {
         let mut history = History::starting_after(5);
         let last = 6 + defaults::HISTORY_REVISIONS_MAX as u64 + 10;
         (6..=last).for_each(|revision| history.push(deletion(revision)));
-        assert!(matches!(history.since(6, ""), Err(StoreError::Compacted { wanted: 6, oldest: 17 })));
+        assert!(matches!(
+            history.since(6, ""),
+            Err(StoreError::Compacted {
+                wanted: 6,
+                oldest: 17
+            })
+        ));
         let (changes, next) = history.since(last, "").expect("kept");
         assert_eq!((changes.len(), next), (1, last + 1));
-        assert_eq!(history.since(last + 1, "").expect("nothing yet"), (Vec::new(), last + 1));
+        assert_eq!(
+            history.since(last + 1, "").expect("nothing yet"),
+            (Vec::new(), last + 1)
+        );
     }
 }

@@ -25,7 +25,11 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Self::create_account`], `PTC_ACCOUNT_NOT_FOUND`, `PTC_API_EMPTY_UPDATE`.
-    pub async fn update_account(&self, id: &AccountId, update: AccountUpdate) -> Result<Written<Account>, Error> {
+    pub async fn update_account(
+        &self,
+        id: &AccountId,
+        update: AccountUpdate,
+    ) -> Result<Written<Account>, Error> {
         validate::not_empty(&update)?;
         self.write(QUEUE, |draft| change(draft, id, &update)).await
     }
@@ -61,13 +65,22 @@ fn check_plan(settings: &Settings, plan: &str) -> Result<(), Error> {
         return Ok(());
     }
     let known: Vec<&str> = settings.plans.keys().map(String::as_str).collect();
-    Err(Error::new(Code::PlanUnknown, format!("there is no plan {plan:?}; the plans are {}", known.join(", "))))
+    Err(Error::new(
+        Code::PlanUnknown,
+        format!(
+            "there is no plan {plan:?}; the plans are {}",
+            known.join(", ")
+        ),
+    ))
 }
 
 fn claim_name(draft: &mut Draft<'_>, account: &Account) -> Result<(), Error> {
     validate::account_name(&account.name)?;
     if draft.snapshot.account_by_name(&account.name).is_some() {
-        return Err(Error::new(Code::AccountExists, format!("an account named {:?} exists", account.name)));
+        return Err(Error::new(
+            Code::AccountExists,
+            format!("an account named {:?} exists", account.name),
+        ));
     }
     draft.absent(keys::account_name(&account.name));
     draft.put(keys::account_name(&account.name), &account.id)
@@ -103,14 +116,23 @@ fn delete(draft: &mut Draft<'_>, id: &AccountId, force: bool) -> Result<(), Erro
         ("credentials", snapshot.credentials(id).count()),
         ("sessions", snapshot.sessions(id).count()),
     ];
-    let left: Vec<String> =
-        owned.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}")).collect();
+    let left: Vec<String> = owned
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| format!("{count} {what}"))
+        .collect();
     if !force && !left.is_empty() {
-        let message = format!("account {:?} still has {}; delete them first, or pass --force", account.name, left.join(", "));
+        let message = format!(
+            "account {:?} still has {}; delete them first, or pass --force",
+            account.name,
+            left.join(", ")
+        );
         return Err(Error::new(Code::AccountNotEmpty, message));
     }
     keep_an_admin(draft, id)?;
-    keys::OWNED.iter().for_each(|kind| draft.nothing_new(keys::owned(kind, id)));
+    keys::OWNED
+        .iter()
+        .for_each(|kind| draft.nothing_new(keys::owned(kind, id)));
     delete_owned(draft, id)?;
     draft.unchanged(keys::account(id));
     draft.delete(keys::account_name(&account.name));
@@ -120,10 +142,18 @@ fn delete(draft: &mut Draft<'_>, id: &AccountId, force: bool) -> Result<(), Erro
 
 /// Someone must be able to administer the server afterwards.
 fn keep_an_admin(draft: &mut Draft<'_>, leaving: &AccountId) -> Result<(), Error> {
-    if !draft.snapshot.admin_keys().any(|key| key.account == *leaving) {
+    if !draft
+        .snapshot
+        .admin_keys()
+        .any(|key| key.account == *leaving)
+    {
         return Ok(());
     }
-    let Some(other) = draft.snapshot.admin_keys().find(|key| key.account != *leaving) else {
+    let Some(other) = draft
+        .snapshot
+        .admin_keys()
+        .find(|key| key.account != *leaving)
+    else {
         return Err(Error::new(
             Code::LastAdminKey,
             "the account has the last admin key; make an admin key in another account first",

@@ -21,7 +21,8 @@ impl Registry {
         account: &AccountId,
         new: NewApiKey,
     ) -> Result<Written<(ApiKey, Secret)>, Error> {
-        self.write(account.as_str(), |draft| create(draft, account, &new)).await
+        self.write(account.as_str(), |draft| create(draft, account, &new))
+            .await
     }
 
     /// Changes an API key.
@@ -35,14 +36,21 @@ impl Registry {
         update: ApiKeyUpdate,
     ) -> Result<Written<ApiKey>, Error> {
         validate::not_empty(&update)?;
-        self.write(account.as_str(), |draft| change(draft, account, id, &update)).await
+        self.write(account.as_str(), |draft| {
+            change(draft, account, id, &update)
+        })
+        .await
     }
 
     /// Deletes an API key.
     ///
     /// # Errors
     /// `PTC_API_NOT_FOUND`, `PTC_LAST_ADMIN_KEY`.
-    pub async fn delete_api_key(&self, account: &AccountId, id: &ApiKeyId) -> Result<Written<()>, Error> {
+    pub async fn delete_api_key(
+        &self,
+        account: &AccountId,
+        id: &ApiKeyId,
+    ) -> Result<Written<()>, Error> {
         self.write(QUEUE, |draft| delete(draft, account, id)).await
     }
 
@@ -53,10 +61,16 @@ impl Registry {
     pub fn authenticate_api_key(&self, token: &str) -> Result<Arc<ApiKey>, Error> {
         let token = Token::parse(token).map_err(|_| Error::of(Code::ApiKeyMalformed))?;
         let snapshot = self.snapshot();
-        let id = ApiKeyId::from_ksuid(&token.ksuid).map_err(|_| Error::of(Code::ApiKeyMalformed))?;
+        let id =
+            ApiKeyId::from_ksuid(&token.ksuid).map_err(|_| Error::of(Code::ApiKeyMalformed))?;
         if let Some(key) = snapshot.api_key_by_id(&id) {
-            let known = key.token_hash.matches(token.secret.expose()) && snapshot.account(&key.account).is_some();
-            return if known { Ok(Arc::clone(key)) } else { Err(Error::of(Code::ApiKeyUnknown)) };
+            let known = key.token_hash.matches(token.secret.expose())
+                && snapshot.account(&key.account).is_some();
+            return if known {
+                Ok(Arc::clone(key))
+            } else {
+                Err(Error::of(Code::ApiKeyUnknown))
+            };
         }
         let credential = CredentialId::from_ksuid(&token.ksuid).ok();
         match credential.and_then(|id| snapshot.credential_by_id(&id).cloned()) {
@@ -66,7 +80,11 @@ impl Registry {
     }
 }
 
-pub(super) fn create(draft: &mut Draft<'_>, account: &AccountId, new: &NewApiKey) -> Result<(ApiKey, Secret), Error> {
+pub(super) fn create(
+    draft: &mut Draft<'_>,
+    account: &AccountId,
+    new: &NewApiKey,
+) -> Result<(ApiKey, Secret), Error> {
     draft.account(account)?;
     create_in(draft, account, new)
 }
@@ -98,10 +116,16 @@ pub(super) fn create_in(
 
 fn find<'a>(draft: &Draft<'a>, account: &AccountId, id: &ApiKeyId) -> Result<&'a ApiKey, Error> {
     let key = draft.snapshot.api_key(account, id);
-    key.map(|key| &**key).ok_or_else(|| Error::new(Code::ApiNotFound, format!("there is no API key {id}")))
+    key.map(|key| &**key)
+        .ok_or_else(|| Error::new(Code::ApiNotFound, format!("there is no API key {id}")))
 }
 
-fn change(draft: &mut Draft<'_>, account: &AccountId, id: &ApiKeyId, update: &ApiKeyUpdate) -> Result<ApiKey, Error> {
+fn change(
+    draft: &mut Draft<'_>,
+    account: &AccountId,
+    id: &ApiKeyId,
+    update: &ApiKeyUpdate,
+) -> Result<ApiKey, Error> {
     let mut key = find(draft, account, id)?.clone();
     let into = (&mut key.description, &mut key.metadata);
     validate::set_texts(update.description.as_ref(), update.metadata.as_ref(), into)?;
@@ -114,7 +138,10 @@ fn delete(draft: &mut Draft<'_>, account: &AccountId, id: &ApiKeyId) -> Result<(
     let key = find(draft, account, id)?;
     if key.admin {
         let Some(other) = draft.snapshot.admin_keys().find(|other| other.id != *id) else {
-            return Err(Error::new(Code::LastAdminKey, "this is the last admin key; make another admin key first"));
+            return Err(Error::new(
+                Code::LastAdminKey,
+                "this is the last admin key; make another admin key first",
+            ));
         };
         draft.still(keys::admin_key(&other.id));
         draft.delete(keys::admin_key(id));

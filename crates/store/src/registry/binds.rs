@@ -16,11 +16,18 @@ impl Registry {
     /// # Errors
     /// `PTC_SESSION_NOT_FOUND`, `PTC_URL_…`, `PTC_ADDRESS_…`, `PTC_CREDENTIAL_ACL…`, `PTC_POLICY_…`,
     /// `PTC_POOLING_…`, `PTC_ENDPOINT_…`, lengths.
-    pub async fn bind_endpoint(&self, session: &SessionId, spec: BindSpec) -> Result<Written<Endpoint>, Error> {
+    pub async fn bind_endpoint(
+        &self,
+        session: &SessionId,
+        spec: BindSpec,
+    ) -> Result<Written<Endpoint>, Error> {
         validate::texts(&spec.description, &spec.metadata)?;
         validate::endpoint_name(&spec.name)?;
         let account = self.account_of(session)?;
-        self.write(account.as_str(), |draft| bind(draft, &account, session, &spec)).await
+        self.write(account.as_str(), |draft| {
+            bind(draft, &account, session, &spec)
+        })
+        .await
     }
 
     /// Changes an endpoint of a session in place.
@@ -35,22 +42,34 @@ impl Registry {
     ) -> Result<Written<Endpoint>, Error> {
         validate::not_empty(&update)?;
         let account = self.account_of(session)?;
-        self.write(account.as_str(), |draft| change(draft, &account, session, id, &update)).await
+        self.write(account.as_str(), |draft| {
+            change(draft, &account, session, id, &update)
+        })
+        .await
     }
 
     /// Takes an endpoint of a session offline; fine if it is gone already.
     ///
     /// # Errors
     /// `PTC_STORE_…`.
-    pub async fn unbind_endpoint(&self, session: &SessionId, id: &EndpointId) -> Result<Written<()>, Error> {
+    pub async fn unbind_endpoint(
+        &self,
+        session: &SessionId,
+        id: &EndpointId,
+    ) -> Result<Written<()>, Error> {
         let Ok(account) = self.account_of(session) else {
-            return Ok(Written { value: (), revision: self.snapshot().revision() });
+            return Ok(Written {
+                value: (),
+                revision: self.snapshot().revision(),
+            });
         };
-        self.write(account.as_str(), |draft| match find_bound(draft, &account, session, id) {
-            Err(_) => Ok(()),
-            Ok(endpoint) => {
-                draft.still(keys::endpoint(&account, id));
-                endpoints::remove(draft, &[endpoint])
+        self.write(account.as_str(), |draft| {
+            match find_bound(draft, &account, session, id) {
+                Err(_) => Ok(()),
+                Ok(endpoint) => {
+                    draft.still(keys::endpoint(&account, id));
+                    endpoints::remove(draft, &[endpoint])
+                }
             }
         })
         .await
@@ -61,22 +80,34 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Self::bind_endpoint`].
-    pub async fn bind_direct(&self, account: &AccountId, spec: DirectSpec) -> Result<Written<Endpoint>, Error> {
+    pub async fn bind_direct(
+        &self,
+        account: &AccountId,
+        spec: DirectSpec,
+    ) -> Result<Written<Endpoint>, Error> {
         validate::texts(&spec.description, &spec.metadata)?;
         validate::endpoint_name(&spec.name)?;
-        let written = self.write(account.as_str(), |draft| bind_direct(draft, account, &spec)).await?;
+        let written = self
+            .write(account.as_str(), |draft| bind_direct(draft, account, &spec))
+            .await?;
         self.remember_direct(account, &spec);
         Ok(written)
     }
 
     fn account_of(&self, session: &SessionId) -> Result<AccountId, Error> {
         let snapshot = self.snapshot();
-        snapshot.session_by_id(session).map(|session| session.account.clone()).ok_or_else(|| no_session(session))
+        snapshot
+            .session_by_id(session)
+            .map(|session| session.account.clone())
+            .ok_or_else(|| no_session(session))
     }
 }
 
 fn no_session(id: &SessionId) -> Error {
-    Error::new(Code::SessionNotFound, format!("there is no tunnel session {id}"))
+    Error::new(
+        Code::SessionNotFound,
+        format!("there is no tunnel session {id}"),
+    )
 }
 
 fn bind(
@@ -86,10 +117,15 @@ fn bind(
     spec: &BindSpec,
 ) -> Result<Endpoint, Error> {
     let snapshot = draft.snapshot;
-    let account = draft.account(account_id).map_err(|_| Error::of(Code::AccountSuspended))?;
-    let session = snapshot.session(account_id, session_id).ok_or_else(|| no_session(session_id))?;
-    let credential =
-        snapshot.credential(account_id, &session.credential).ok_or_else(|| Error::of(Code::CredentialRevoked))?;
+    let account = draft
+        .account(account_id)
+        .map_err(|_| Error::of(Code::AccountSuspended))?;
+    let session = snapshot
+        .session(account_id, session_id)
+        .ok_or_else(|| no_session(session_id))?;
+    let credential = snapshot
+        .credential(account_id, &session.credential)
+        .ok_or_else(|| Error::of(Code::CredentialRevoked))?;
     draft.still(keys::session(account_id, session_id));
     // Also a narrower ACL that comes at this moment counts.
     draft.unchanged(keys::credential(account_id, &credential.id));
@@ -106,7 +142,14 @@ fn bind(
         upstream: &spec.upstream_url,
         ephemeral: spec.ephemeral,
     };
-    let mut endpoint = served(draft, account, holder, asker, (&spec.url, spec.binding), &spec.traffic_policy)?;
+    let mut endpoint = served(
+        draft,
+        account,
+        holder,
+        asker,
+        (&spec.url, spec.binding),
+        &spec.traffic_policy,
+    )?;
     endpoint.name.clone_from(&spec.name);
     endpoint.description.clone_from(&spec.description);
     endpoint.metadata.clone_from(&spec.metadata);
@@ -119,19 +162,37 @@ fn bind(
     Ok(endpoint)
 }
 
-fn bind_direct(draft: &mut Draft<'_>, account_id: &AccountId, spec: &DirectSpec) -> Result<Endpoint, Error> {
+fn bind_direct(
+    draft: &mut Draft<'_>,
+    account_id: &AccountId,
+    spec: &DirectSpec,
+) -> Result<Endpoint, Error> {
     let account = draft.account(account_id)?;
     let url = match spec.port.filter(|_| spec.url.is_empty()) {
         None => spec.url.clone(),
         Some(port) => {
             let hosts = super::places::hosts(draft, account, None)?;
-            let host = hosts.first().ok_or_else(|| Error::of(Code::AddressHostUnknown))?;
+            let host = hosts
+                .first()
+                .ok_or_else(|| Error::of(Code::AddressHostUnknown))?;
             portcullis_model::EndpointUrl::new(&host.host, port).to_string()
         }
     };
-    let holder = Holder::Direct { upstream: spec.upstream.clone() };
-    let asker = Asker::Direct { name: &spec.name, upstream: &spec.upstream };
-    let mut endpoint = served(draft, account, holder, asker, (&url, spec.binding), &spec.traffic_policy)?;
+    let holder = Holder::Direct {
+        upstream: spec.upstream.clone(),
+    };
+    let asker = Asker::Direct {
+        name: &spec.name,
+        upstream: &spec.upstream,
+    };
+    let mut endpoint = served(
+        draft,
+        account,
+        holder,
+        asker,
+        (&url, spec.binding),
+        &spec.traffic_policy,
+    )?;
     endpoint.name.clone_from(&spec.name);
     endpoint.description.clone_from(&spec.description);
     endpoint.metadata.clone_from(&spec.metadata);
@@ -180,9 +241,17 @@ fn served(
     })
 }
 
-fn check_session_quota(draft: &Draft<'_>, account: &AccountId, session: &SessionId) -> Result<(), Error> {
+fn check_session_quota(
+    draft: &Draft<'_>,
+    account: &AccountId,
+    session: &SessionId,
+) -> Result<(), Error> {
     let most = draft.snapshot.settings().session_endpoints_max;
-    let own = draft.snapshot.endpoints(account).filter(|endpoint| endpoint.session() == Some(session)).count();
+    let own = draft
+        .snapshot
+        .endpoints(account)
+        .filter(|endpoint| endpoint.session() == Some(session))
+        .count();
     // Only this session's own binds raise the count, and they come one after the other.
     if own >= usize::try_from(most).unwrap_or(usize::MAX) {
         let message = format!("the session has {own} endpoints, as many as the server allows");
@@ -198,7 +267,11 @@ fn find_bound<'a>(
     id: &EndpointId,
 ) -> Result<&'a Endpoint, Error> {
     let endpoint = endpoints::find(draft, account, id)?;
-    if endpoint.session() == Some(session) { Ok(endpoint) } else { Err(endpoints::unknown(id)) }
+    if endpoint.session() == Some(session) {
+        Ok(endpoint)
+    } else {
+        Err(endpoints::unknown(id))
+    }
 }
 
 fn change(
@@ -219,7 +292,10 @@ fn change(
     if let Some(upstream) = &update.upstream_url {
         endpoint.upstream_url.clone_from(upstream);
     }
-    if let Some(pooling) = update.pooling_enabled.filter(|pooling| *pooling != old.pooling_enabled) {
+    if let Some(pooling) = update
+        .pooling_enabled
+        .filter(|pooling| *pooling != old.pooling_enabled)
+    {
         endpoint.pooling_enabled = pooling;
         endpoints::check_pool(draft, &endpoint)?;
     }

@@ -21,7 +21,12 @@ impl Registry {
         let written = self.write(QUEUE, first).await?.value;
         let (account, secrets) = written;
         let (admin_key, authtoken) = secrets.unzip();
-        Ok(Bootstrap { account: Arc::new(account), first: admin_key.is_some(), admin_key, authtoken })
+        Ok(Bootstrap {
+            account: Arc::new(account),
+            first: admin_key.is_some(),
+            admin_key,
+            authtoken,
+        })
     }
 }
 
@@ -29,21 +34,32 @@ fn first(draft: &mut Draft<'_>) -> Result<(Account, Option<(Secret, Secret)>), E
     if let Some(account) = draft.snapshot.first_account() {
         return Ok(((**account).clone(), None));
     }
-    let account = accounts::create(draft, &NewAccount {
-        name: "default".to_owned(),
-        verified: true,
-        description: "made at first start".to_owned(),
-        ..NewAccount::default()
-    })?;
-    let (_, admin_key) = api_keys::create_in(draft, &account.id, &NewApiKey {
-        admin: true,
-        description: "first admin key, made at first start".to_owned(),
-        metadata: String::new(),
-    })?;
-    let (_, authtoken) = credentials::create_in(draft, &account.id, &NewCredential {
-        description: "for local use, made at first start".to_owned(),
-        ..NewCredential::default()
-    })?;
+    let account = accounts::create(
+        draft,
+        &NewAccount {
+            name: "default".to_owned(),
+            verified: true,
+            description: "made at first start".to_owned(),
+            ..NewAccount::default()
+        },
+    )?;
+    let (_, admin_key) = api_keys::create_in(
+        draft,
+        &account.id,
+        &NewApiKey {
+            admin: true,
+            description: "first admin key, made at first start".to_owned(),
+            metadata: String::new(),
+        },
+    )?;
+    let (_, authtoken) = credentials::create_in(
+        draft,
+        &account.id,
+        &NewCredential {
+            description: "for local use, made at first start".to_owned(),
+            ..NewCredential::default()
+        },
+    )?;
     draft.absent(keys::FIRST_ACCOUNT.to_owned());
     draft.put(keys::FIRST_ACCOUNT.to_owned(), &account.id)?;
     Ok((account, Some((admin_key, authtoken))))

@@ -28,10 +28,20 @@ pub(super) enum Standing {
 }
 
 /// Judges a claim; `live` says whether an endpoint stands on the place now.
-pub(super) fn standing(claim: &Claim, account: &AccountId, live: bool, now: Timestamp, rest: Duration) -> Standing {
+pub(super) fn standing(
+    claim: &Claim,
+    account: &AccountId,
+    live: bool,
+    now: Timestamp,
+    rest: Duration,
+) -> Standing {
     let mine = claim.account == *account;
     if live || matches!(claim.holder, ClaimHolder::Address { .. }) {
-        return if mine { Standing::MineHeld } else { Standing::Taken };
+        return if mine {
+            Standing::MineHeld
+        } else {
+            Standing::Taken
+        };
     }
     // Not marked yet: it went offline a moment ago.
     let until = claim.resting_until.unwrap_or_else(|| now.plus(rest));
@@ -48,7 +58,13 @@ impl Draft<'_> {
     }
 
     /// The standing of a host and port.
-    pub(super) fn port_standing(&self, account: &AccountId, host: &str, port: u16, claim: &Claim) -> Standing {
+    pub(super) fn port_standing(
+        &self,
+        account: &AccountId,
+        host: &str,
+        port: u16,
+        claim: &Claim,
+    ) -> Standing {
         let live = self.snapshot.public(host, port).is_some();
         standing(claim, account, live, self.now, self.rest())
     }
@@ -57,11 +73,17 @@ impl Draft<'_> {
     pub(super) fn place_standing(&self, account: &AccountId, place: &str) -> Standing {
         self.snapshot
             .place_claim(place)
-            .map_or(Standing::Free, |claim| standing(claim, account, false, self.now, self.rest()))
+            .map_or(Standing::Free, |claim| {
+                standing(claim, account, false, self.now, self.rest())
+            })
     }
 
     /// Claims whose places answer at the same listener as this host and port, that one included.
-    pub(super) fn rivals<'s>(&self, host: &'s str, port: u16) -> impl Iterator<Item = (&'s str, &'s Claim)>
+    pub(super) fn rivals<'s>(
+        &self,
+        host: &'s str,
+        port: u16,
+    ) -> impl Iterator<Item = (&'s str, &'s Claim)>
     where
         Self: 's,
     {
@@ -70,7 +92,9 @@ impl Draft<'_> {
         let own = settings.shared_host(host);
         snapshot.port_claims(port).filter(move |(claimed, _)| {
             *claimed == host
-                || own.zip(settings.shared_host(claimed)).is_some_and(|(own, other)| own.shares_ips_with(other))
+                || own
+                    .zip(settings.shared_host(claimed))
+                    .is_some_and(|(own, other)| own.shares_ips_with(other))
         })
     }
 
@@ -82,14 +106,27 @@ impl Draft<'_> {
         port: u16,
         holder: ClaimHolder,
     ) -> Result<(), Error> {
-        let claim = Claim { account: account.clone(), holder, resting_until: None };
+        let claim = Claim {
+            account: account.clone(),
+            holder,
+            resting_until: None,
+        };
         self.nothing_new(keys::port_claims(port));
         self.put(keys::port_claim(host, port), &claim)
     }
 
     /// Puts a claim on a key that only one record can have.
-    pub(super) fn hold_place(&mut self, account: &AccountId, key: String, holder: ClaimHolder) -> Result<(), Error> {
-        let claim = Claim { account: account.clone(), holder, resting_until: None };
+    pub(super) fn hold_place(
+        &mut self,
+        account: &AccountId,
+        key: String,
+        holder: ClaimHolder,
+    ) -> Result<(), Error> {
+        let claim = Claim {
+            account: account.clone(),
+            holder,
+            resting_until: None,
+        };
         self.nothing_new(key.clone());
         self.put(key, &claim)
     }
@@ -97,22 +134,41 @@ impl Draft<'_> {
     /// The place rests for its account from now on.
     pub(super) fn let_rest(&mut self, key: String, account: &AccountId) -> Result<(), Error> {
         let until = self.now.plus(self.rest());
-        self.put(key, &Claim { account: account.clone(), holder: ClaimHolder::Nobody, resting_until: Some(until) })
+        self.put(
+            key,
+            &Claim {
+                account: account.clone(),
+                holder: ClaimHolder::Nobody,
+                resting_until: Some(until),
+            },
+        )
     }
 }
 
 /// An endpoint leaves its public place: what only it held starts to rest. `leaving` are all endpoints
 /// that go in the same write.
-pub(super) fn vacate(draft: &mut Draft<'_>, endpoint: &Endpoint, leaving: &BTreeSet<&EndpointId>) -> Result<(), Error> {
+pub(super) fn vacate(
+    draft: &mut Draft<'_>,
+    endpoint: &Endpoint,
+    leaving: &BTreeSet<&EndpointId>,
+) -> Result<(), Error> {
     if endpoint.binding != Binding::Public {
         return Ok(());
     }
     let (host, port) = (endpoint.url.host(), endpoint.url.port());
     let others = draft.snapshot.public(host, port);
-    if others.is_some_and(|pool| pool.members.iter().any(|member| !leaving.contains(&member.id))) {
+    if others.is_some_and(|pool| {
+        pool.members
+            .iter()
+            .any(|member| !leaving.contains(&member.id))
+    }) {
         return Ok(());
     }
-    let Some(claim) = draft.snapshot.port_claim(host, port).filter(|claim| claim.account == endpoint.account) else {
+    let Some(claim) = draft
+        .snapshot
+        .port_claim(host, port)
+        .filter(|claim| claim.account == endpoint.account)
+    else {
         return Ok(());
     };
     let holder = match &claim.holder {
@@ -122,10 +178,18 @@ pub(super) fn vacate(draft: &mut Draft<'_>, endpoint: &Endpoint, leaving: &BTree
     };
     let until = draft.now.plus(draft.rest());
     draft.unchanged(keys::port_claim(host, port));
-    draft.nothing_new(keys::at_url(endpoint.binding, &endpoint.account, &endpoint.url));
+    draft.nothing_new(keys::at_url(
+        endpoint.binding,
+        &endpoint.account,
+        &endpoint.url,
+    ));
     draft.put(
         keys::port_claim(host, port),
-        &Claim { account: claim.account.clone(), holder, resting_until: Some(until) },
+        &Claim {
+            account: claim.account.clone(),
+            holder,
+            resting_until: Some(until),
+        },
     )
 }
 
@@ -150,12 +214,16 @@ pub(super) fn refusal(what: &str, standing: Standing) -> Error {
     match standing {
         Standing::Resting(until) => Error::new(
             Code::AddressResting,
-            format!("{what} was released recently and rests for its former owner until {until}; choose another"),
+            format!(
+                "{what} was released recently and rests for its former owner until {until}; choose another"
+            ),
         ),
-        Standing::Free | Standing::MineOffline | Standing::MineHeld | Standing::Taken => Error::new(
-            Code::AddressTaken,
-            format!("{what} is taken; choose another port, or leave it out for a random one"),
-        ),
+        Standing::Free | Standing::MineOffline | Standing::MineHeld | Standing::Taken => {
+            Error::new(
+                Code::AddressTaken,
+                format!("{what} is taken; choose another port, or leave it out for a random one"),
+            )
+        }
     }
 }
 
@@ -172,15 +240,33 @@ mod tests {
     #[test]
     fn a_place_passes_on_only_after_its_rest() {
         let now = Timestamp::from_unix_millis(1_700_000_000_000);
-        let mut claim = Claim { account: account(1), holder: ClaimHolder::Nobody, resting_until: Some(now.plus(REST)) };
-        let judge = |claim: &Claim, who: u8, live, at| standing(claim, &account(who), live, at, REST);
+        let mut claim = Claim {
+            account: account(1),
+            holder: ClaimHolder::Nobody,
+            resting_until: Some(now.plus(REST)),
+        };
+        let judge =
+            |claim: &Claim, who: u8, live, at| standing(claim, &account(who), live, at, REST);
         assert_eq!(judge(&claim, 1, false, now), Standing::MineOffline);
-        assert_eq!(judge(&claim, 2, false, now), Standing::Resting(now.plus(REST)));
+        assert_eq!(
+            judge(&claim, 2, false, now),
+            Standing::Resting(now.plus(REST))
+        );
         assert_eq!(judge(&claim, 2, false, now.plus(REST)), Standing::Free);
-        assert_eq!(judge(&claim, 2, true, now.plus(REST)), Standing::Taken, "in use after all");
+        assert_eq!(
+            judge(&claim, 2, true, now.plus(REST)),
+            Standing::Taken,
+            "in use after all"
+        );
         claim.resting_until = None;
-        assert_eq!(judge(&claim, 2, false, now), Standing::Resting(now.plus(REST)), "offline, not marked yet");
-        claim.holder = ClaimHolder::Address { addr: portcullis_model::AddrId::new(1_700_000_000, [0; 16]) };
+        assert_eq!(
+            judge(&claim, 2, false, now),
+            Standing::Resting(now.plus(REST)),
+            "offline, not marked yet"
+        );
+        claim.holder = ClaimHolder::Address {
+            addr: portcullis_model::AddrId::new(1_700_000_000, [0; 16]),
+        };
         assert_eq!(judge(&claim, 2, false, now), Standing::Taken);
         assert_eq!(judge(&claim, 1, false, now), Standing::MineHeld);
     }

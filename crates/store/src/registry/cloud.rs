@@ -22,7 +22,8 @@ impl Registry {
         new: NewCloudEndpoint,
     ) -> Result<Written<Endpoint>, Error> {
         validate::texts(&new.description, &new.metadata)?;
-        self.write(account.as_str(), |draft| create(draft, account, &new)).await
+        self.write(account.as_str(), |draft| create(draft, account, &new))
+            .await
     }
 
     /// Changes a cloud endpoint. Connections that are open stay; new ones see the change.
@@ -36,14 +37,21 @@ impl Registry {
         update: EndpointUpdate,
     ) -> Result<Written<Endpoint>, Error> {
         validate::not_empty(&update)?;
-        self.write(account.as_str(), |draft| change(draft, account, id, &update)).await
+        self.write(account.as_str(), |draft| {
+            change(draft, account, id, &update)
+        })
+        .await
     }
 
     /// Deletes a cloud endpoint.
     ///
     /// # Errors
     /// `PTC_ENDPOINT_NOT_FOUND`, `PTC_ENDPOINT_READ_ONLY`.
-    pub async fn delete_endpoint(&self, account: &AccountId, id: &EndpointId) -> Result<Written<()>, Error> {
+    pub async fn delete_endpoint(
+        &self,
+        account: &AccountId,
+        id: &EndpointId,
+    ) -> Result<Written<()>, Error> {
         self.write(account.as_str(), |draft| {
             let endpoint = find_cloud(draft, account, id)?;
             draft.unchanged(keys::endpoint(account, id));
@@ -53,7 +61,11 @@ impl Registry {
     }
 }
 
-fn create(draft: &mut Draft<'_>, id: &AccountId, new: &NewCloudEndpoint) -> Result<Endpoint, Error> {
+fn create(
+    draft: &mut Draft<'_>,
+    id: &AccountId,
+    new: &NewCloudEndpoint,
+) -> Result<Endpoint, Error> {
     let account = draft.account(id)?;
     endpoints::check_tcp(draft, account)?;
     compile(&new.traffic_policy, EndpointType::Cloud)?;
@@ -85,13 +97,19 @@ fn create(draft: &mut Draft<'_>, id: &AccountId, new: &NewCloudEndpoint) -> Resu
     Ok(endpoint)
 }
 
-fn find_cloud<'a>(draft: &Draft<'a>, account: &AccountId, id: &EndpointId) -> Result<&'a Endpoint, Error> {
+fn find_cloud<'a>(
+    draft: &Draft<'a>,
+    account: &AccountId,
+    id: &EndpointId,
+) -> Result<&'a Endpoint, Error> {
     let endpoint = endpoints::find(draft, account, id)?;
     match endpoint.kind {
         EndpointType::Cloud => Ok(endpoint),
         EndpointType::Agent => Err(Error::new(
             Code::EndpointReadOnly,
-            format!("endpoint {id} belongs to an agent, which changes and ends it; stop its session to take it offline"),
+            format!(
+                "endpoint {id} belongs to an agent, which changes and ends it; stop its session to take it offline"
+            ),
         )),
     }
 }
@@ -120,7 +138,9 @@ fn change(
     if update.url.is_some() || update.binding.is_some() {
         let current = old.url.to_string();
         let url = update.url.as_deref().unwrap_or(&current);
-        let binding = update.binding.or_else(|| update.url.is_none().then_some(old.binding));
+        let binding = update
+            .binding
+            .or_else(|| update.url.is_none().then_some(old.binding));
         if url != current || binding.is_some_and(|binding| binding != old.binding) {
             endpoints::check_tcp(draft, account)?;
             draft.delete(keys::url_marker(old));
@@ -132,7 +152,10 @@ fn change(
     }
     endpoint.updated_at = draft.now;
     draft.unchanged(keys::endpoint(account_id, id));
-    if endpoint.pooling_enabled != old.pooling_enabled || endpoint.url != old.url || endpoint.binding != old.binding {
+    if endpoint.pooling_enabled != old.pooling_enabled
+        || endpoint.url != old.url
+        || endpoint.binding != old.binding
+    {
         endpoints::check_pool(draft, &endpoint)?;
     }
     endpoints::put(draft, &endpoint, false)?;

@@ -21,7 +21,8 @@ impl Registry {
         account: &AccountId,
         new: NewCredential,
     ) -> Result<Written<(Credential, Secret)>, Error> {
-        self.write(account.as_str(), |draft| create(draft, account, &new)).await
+        self.write(account.as_str(), |draft| create(draft, account, &new))
+            .await
     }
 
     /// Changes a credential. A narrower ACL holds for binds from now on; what is bound stays.
@@ -35,15 +36,23 @@ impl Registry {
         update: CredentialUpdate,
     ) -> Result<Written<Credential>, Error> {
         validate::not_empty(&update)?;
-        self.write(account.as_str(), |draft| change(draft, account, id, &update)).await
+        self.write(account.as_str(), |draft| {
+            change(draft, account, id, &update)
+        })
+        .await
     }
 
     /// Deletes a credential, with the sessions that came with it and their endpoints.
     ///
     /// # Errors
     /// `PTC_API_NOT_FOUND`.
-    pub async fn delete_credential(&self, account: &AccountId, id: &CredentialId) -> Result<Written<()>, Error> {
-        self.write(account.as_str(), |draft| delete(draft, account, id)).await
+    pub async fn delete_credential(
+        &self,
+        account: &AccountId,
+        id: &CredentialId,
+    ) -> Result<Written<()>, Error> {
+        self.write(account.as_str(), |draft| delete(draft, account, id))
+            .await
     }
 
     /// Finds the credential of an authtoken.
@@ -55,7 +64,8 @@ impl Registry {
             return Err(Error::of(Code::AuthtokenMissing));
         }
         let token = Token::parse(token).map_err(|_| Error::of(Code::AuthtokenMalformed))?;
-        let id = CredentialId::from_ksuid(&token.ksuid).map_err(|_| Error::of(Code::AuthtokenMalformed))?;
+        let id = CredentialId::from_ksuid(&token.ksuid)
+            .map_err(|_| Error::of(Code::AuthtokenMalformed))?;
         let snapshot = self.snapshot();
         let credential = snapshot
             .credential_by_id(&id)
@@ -68,7 +78,11 @@ impl Registry {
     }
 }
 
-fn create(draft: &mut Draft<'_>, account: &AccountId, new: &NewCredential) -> Result<(Credential, Secret), Error> {
+fn create(
+    draft: &mut Draft<'_>,
+    account: &AccountId,
+    new: &NewCredential,
+) -> Result<(Credential, Secret), Error> {
     draft.account(account)?;
     create_in(draft, account, new)
 }
@@ -96,7 +110,11 @@ pub(super) fn create_in(
     Ok((credential, token.reveal()))
 }
 
-fn find<'a>(draft: &Draft<'a>, account: &AccountId, id: &CredentialId) -> Result<&'a Credential, Error> {
+fn find<'a>(
+    draft: &Draft<'a>,
+    account: &AccountId,
+    id: &CredentialId,
+) -> Result<&'a Credential, Error> {
     let credential = draft.snapshot.credential(account, id);
     credential
         .map(|credential| &**credential)
@@ -129,7 +147,10 @@ fn delete(draft: &mut Draft<'_>, account: &AccountId, id: &CredentialId) -> Resu
     draft.nothing_new(keys::owned("session", account));
     draft.nothing_new(keys::owned("endpoint", account));
     let snapshot = draft.snapshot;
-    for session in snapshot.sessions(account).filter(|session| session.credential == *id) {
+    for session in snapshot
+        .sessions(account)
+        .filter(|session| session.credential == *id)
+    {
         sessions::end(draft, session)?;
     }
     Ok(())

@@ -24,12 +24,27 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, now: Timestamp, lease: LeaseId, ids: &'a IdMaker) -> Self {
-        Self { snapshot, now, lease, ids, guards: Vec::new(), ops: BTreeMap::new() }
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        now: Timestamp,
+        lease: LeaseId,
+        ids: &'a IdMaker,
+    ) -> Self {
+        Self {
+            snapshot,
+            now,
+            lease,
+            ids,
+            guards: Vec::new(),
+            ops: BTreeMap::new(),
+        }
     }
 
     /// A new id: `draft.id(EndpointId::new)?`.
-    pub(super) fn id<T>(&self, make: impl FnOnce(i64, [u8; ENTROPY_BYTES]) -> T) -> Result<T, Error> {
+    pub(super) fn id<T>(
+        &self,
+        make: impl FnOnce(i64, [u8; ENTROPY_BYTES]) -> T,
+    ) -> Result<T, Error> {
         let (seconds, entropy) = self.ids.parts(self.now)?;
         Ok(make(seconds, entropy))
     }
@@ -61,7 +76,10 @@ impl<'a> Draft<'a> {
 
     /// Nothing under the prefix came or changed since the snapshot.
     pub(super) fn nothing_new(&mut self, prefix: String) {
-        self.guard(Guard::NoneNewer { prefix, revision: self.snapshot.revision() });
+        self.guard(Guard::NoneNewer {
+            prefix,
+            revision: self.snapshot.revision(),
+        });
     }
 
     fn guard(&mut self, guard: Guard) {
@@ -79,7 +97,12 @@ impl<'a> Draft<'a> {
         self.put_with(key, value, Some(self.lease))
     }
 
-    fn put_with<T: Serialize>(&mut self, key: String, value: &T, lease: Option<LeaseId>) -> Result<(), Error> {
+    fn put_with<T: Serialize>(
+        &mut self,
+        key: String,
+        value: &T,
+        lease: Option<LeaseId>,
+    ) -> Result<(), Error> {
         let value = serde_json::to_vec(value).map_err(Error::internal)?;
         self.ops.insert(key.clone(), Op::Put { key, value, lease });
         Ok(())
@@ -90,6 +113,9 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn finish(self) -> Txn {
-        Txn { guards: self.guards, ops: self.ops.into_values().collect() }
+        Txn {
+            guards: self.guards,
+            ops: self.ops.into_values().collect(),
+        }
     }
 }

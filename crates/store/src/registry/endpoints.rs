@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_model::acl::{Acl, BindRequest};
 use portcullis_model::account::TcpAccess;
+use portcullis_model::acl::{Acl, BindRequest};
 use portcullis_model::url::{UrlRequest, parse};
 use portcullis_model::{
-    Account, AccountId, AddrId, AddressKind, AgentId, Binding, Code, Credential, Endpoint, EndpointId, EndpointUrl, Error,
+    Account, AccountId, AddrId, AddressKind, AgentId, Binding, Code, Credential, Endpoint,
+    EndpointId, EndpointUrl, Error,
 };
 
 use super::claims::{self, Standing};
@@ -25,7 +26,13 @@ pub(super) enum Asker<'a> {
     /// The API.
     Cloud,
     /// An agent, by its credential's rules.
-    Agent { agent: &'a AgentId, credential: &'a Credential, name: &'a str, upstream: &'a str, ephemeral: bool },
+    Agent {
+        agent: &'a AgentId,
+        credential: &'a Credential,
+        name: &'a str,
+        upstream: &'a str,
+        ephemeral: bool,
+    },
     /// The server's own configuration, which needs no reservation.
     Direct { name: &'a str, upstream: &'a str },
 }
@@ -51,9 +58,16 @@ pub(super) fn place(
         (Binding::Kubernetes, _) => Err(Error::of(Code::NoOperator)),
         (Binding::Internal, UrlRequest::Exact(url)) => {
             check_acl(asker, BindRequest::Url(binding, &url))?;
-            Ok(Place { url, binding, region: GLOBAL.to_owned(), addr: None })
+            Ok(Place {
+                url,
+                binding,
+                region: GLOBAL.to_owned(),
+                addr: None,
+            })
         }
-        (Binding::Internal, UrlRequest::Random | UrlRequest::Host(_)) => Err(Error::of(Code::UrlInternalRandom)),
+        (Binding::Internal, UrlRequest::Random | UrlRequest::Host(_)) => {
+            Err(Error::of(Code::UrlInternalRandom))
+        }
         (Binding::Public, UrlRequest::Random) => {
             check_acl(asker, BindRequest::Random)?;
             random(draft, account, id, asker)
@@ -74,48 +88,89 @@ fn check_acl(asker: Asker<'_>, request: BindRequest<'_>) -> Result<(), Error> {
 }
 
 /// A random place: the one kept for the asker if there is one, else a new one.
-fn random(draft: &mut Draft<'_>, account: &Account, id: &EndpointId, asker: Asker<'_>) -> Result<Place, Error> {
+fn random(
+    draft: &mut Draft<'_>,
+    account: &Account,
+    id: &EndpointId,
+    asker: Asker<'_>,
+) -> Result<Place, Error> {
     let holder = match asker {
-        Asker::Agent { agent, name, ephemeral: false, .. } => {
-            ClaimHolder::Agent { agent: agent.clone(), name: name.to_owned() }
-        }
-        Asker::Direct { name, .. } if !name.is_empty() => ClaimHolder::Direct { name: name.to_owned() },
-        Asker::Agent { .. } | Asker::Cloud | Asker::Direct { .. } => ClaimHolder::Endpoint { endpoint: id.clone() },
+        Asker::Agent {
+            agent,
+            name,
+            ephemeral: false,
+            ..
+        } => ClaimHolder::Agent {
+            agent: agent.clone(),
+            name: name.to_owned(),
+        },
+        Asker::Direct { name, .. } if !name.is_empty() => ClaimHolder::Direct {
+            name: name.to_owned(),
+        },
+        Asker::Agent { .. } | Asker::Cloud | Asker::Direct { .. } => ClaimHolder::Endpoint {
+            endpoint: id.clone(),
+        },
     };
     let (host, port) = match kept(draft, account, &holder) {
         Some(kept) => kept,
         None => {
             let here = draft.snapshot.settings().region.clone();
-            let hosts = places::hosts(draft, account, Some(&here)).or_else(|_| places::hosts(draft, account, None))?;
+            let hosts = places::hosts(draft, account, Some(&here))
+                .or_else(|_| places::hosts(draft, account, None))?;
             places::draw(draft, account, &hosts)?
         }
     };
     draft.hold_port(&account.id, &host.host, port, holder)?;
     let url = EndpointUrl::new(&host.host, port);
-    Ok(Place { url, binding: Binding::Public, region: host.region.clone(), addr: None })
+    Ok(Place {
+        url,
+        binding: Binding::Public,
+        region: host.region.clone(),
+        addr: None,
+    })
 }
 
-fn kept<'a>(draft: &Draft<'a>, account: &Account, holder: &ClaimHolder) -> Option<(&'a crate::SharedHost, u16)> {
+fn kept<'a>(
+    draft: &Draft<'a>,
+    account: &Account,
+    holder: &ClaimHolder,
+) -> Option<(&'a crate::SharedHost, u16)> {
     let snapshot: &'a crate::Snapshot = draft.snapshot;
     let same = |claim: &Claim| claim.account == account.id && claim.holder == *holder;
     snapshot
         .all_port_claims()
         .filter(|(host, port, claim)| {
-            same(claim) && draft.port_standing(&account.id, host, *port, claim) == Standing::MineOffline
+            same(claim)
+                && draft.port_standing(&account.id, host, *port, claim) == Standing::MineOffline
         })
         .find_map(|(name, port, _)| {
-            let host = snapshot.settings().shared_host(name).filter(|host| host.admits(account))?;
-            places::check(draft, account, host, port).ok().map(|()| (host, port))
+            let host = snapshot
+                .settings()
+                .shared_host(name)
+                .filter(|host| host.admits(account))?;
+            places::check(draft, account, host, port)
+                .ok()
+                .map(|()| (host, port))
         })
 }
 
 /// The port of a URL that names a host only.
-fn infer(draft: &Draft<'_>, account: &Account, host: &str, asker: Asker<'_>) -> Result<EndpointUrl, Error> {
+fn infer(
+    draft: &Draft<'_>,
+    account: &Account,
+    host: &str,
+    asker: Asker<'_>,
+) -> Result<EndpointUrl, Error> {
     let snapshot = draft.snapshot;
-    let mine: Vec<_> = snapshot.addresses_at_host(host).filter(|addr| addr.account == account.id).collect();
+    let mine: Vec<_> = snapshot
+        .addresses_at_host(host)
+        .filter(|addr| addr.account == account.id)
+        .collect();
     if mine.iter().any(|addr| addr.kind == AddressKind::Host) {
         let upstream = match asker {
-            Asker::Agent { upstream, .. } | Asker::Direct { upstream, .. } => upstream_port(upstream),
+            Asker::Agent { upstream, .. } | Asker::Direct { upstream, .. } => {
+                upstream_port(upstream)
+            }
             Asker::Cloud => None,
         };
         return upstream.map(|port| EndpointUrl::new(host, port)).ok_or_else(|| {
@@ -128,8 +183,14 @@ fn infer(draft: &Draft<'_>, account: &Account, host: &str, asker: Asker<'_>) -> 
         [port] => Ok(EndpointUrl::new(host, *port)),
         [] => Err(not_reserved(draft, account, host, None)),
         several => {
-            let urls: Vec<String> = several.iter().map(|port| EndpointUrl::new(host, *port).to_string()).collect();
-            let message = format!("{host} carries several addresses of the account; write one of {}", urls.join(", "));
+            let urls: Vec<String> = several
+                .iter()
+                .map(|port| EndpointUrl::new(host, *port).to_string())
+                .collect();
+            let message = format!(
+                "{host} carries several addresses of the account; write one of {}",
+                urls.join(", ")
+            );
             Err(Error::new(Code::UrlAmbiguous, message))
         }
     }
@@ -137,24 +198,46 @@ fn infer(draft: &Draft<'_>, account: &Account, host: &str, asker: Asker<'_>) -> 
 
 /// The port at the end of an upstream such as `5432`, `db:5432` or `tcp://db:5432`.
 fn upstream_port(upstream: &str) -> Option<u16> {
-    let tail = upstream.trim_end_matches('/').rsplit([':', '/']).next().unwrap_or(upstream);
+    let tail = upstream
+        .trim_end_matches('/')
+        .rsplit([':', '/'])
+        .next()
+        .unwrap_or(upstream);
     tail.parse().ok().filter(|port| *port != 0)
 }
 
 /// A place named in full: a reserved address, or one that is kept for the asker.
-fn exact(draft: &mut Draft<'_>, account: &Account, url: EndpointUrl, asker: Asker<'_>) -> Result<Place, Error> {
+fn exact(
+    draft: &mut Draft<'_>,
+    account: &Account,
+    url: EndpointUrl,
+    asker: Asker<'_>,
+) -> Result<Place, Error> {
     check_acl(asker, BindRequest::Url(Binding::Public, &url))?;
     let snapshot = draft.snapshot;
     if let Some(addr) = snapshot.address_at(&account.id, url.host(), url.port()) {
         draft.still(keys::address(&account.id, &addr.id));
         let (region, addr) = (addr.region.clone(), Some(addr.id.clone()));
-        return Ok(Place { url, binding: Binding::Public, region, addr });
+        return Ok(Place {
+            url,
+            binding: Binding::Public,
+            region,
+            addr,
+        });
     }
     let shared = snapshot.settings().shared_host(url.host());
-    let claim = snapshot.port_claim(url.host(), url.port()).filter(|claim| claim.account == account.id);
+    let claim = snapshot
+        .port_claim(url.host(), url.port())
+        .filter(|claim| claim.account == account.id);
     let holder = match (asker, claim.map(|claim| &claim.holder)) {
-        (Asker::Agent { agent, .. }, Some(holder @ ClaimHolder::Agent { agent: own, .. })) if own == agent => holder.clone(),
-        (Asker::Direct { name, .. }, _) => ClaimHolder::Direct { name: name.to_owned() },
+        (Asker::Agent { agent, .. }, Some(holder @ ClaimHolder::Agent { agent: own, .. }))
+            if own == agent =>
+        {
+            holder.clone()
+        }
+        (Asker::Direct { name, .. }, _) => ClaimHolder::Direct {
+            name: name.to_owned(),
+        },
         _ => return Err(not_reserved(draft, account, url.host(), Some(url.port()))),
     };
     let Some(host) = shared.filter(|host| host.admits(account)) else {
@@ -162,20 +245,34 @@ fn exact(draft: &mut Draft<'_>, account: &Account, url: EndpointUrl, asker: Aske
     };
     places::check(draft, account, host, url.port())?;
     draft.hold_port(&account.id, &host.host, url.port(), holder)?;
-    Ok(Place { url, binding: Binding::Public, region: host.region.clone(), addr: None })
+    Ok(Place {
+        url,
+        binding: Binding::Public,
+        region: host.region.clone(),
+        addr: None,
+    })
 }
 
 /// Why a place that is not reserved cannot be had, and what to do.
 fn not_reserved(draft: &Draft<'_>, account: &Account, host: &str, port: Option<u16>) -> Error {
-    let shown = port.map_or_else(|| host.to_owned(), |port| EndpointUrl::new(host, port).hostport());
-    let foreign_host = draft.snapshot.place_claim(&format!("host/{host}")).is_some_and(|claim| claim.account != account.id);
+    let shown = port.map_or_else(
+        || host.to_owned(),
+        |port| EndpointUrl::new(host, port).hostport(),
+    );
+    let foreign_host = draft
+        .snapshot
+        .place_claim(&format!("host/{host}"))
+        .is_some_and(|claim| claim.account != account.id);
     let foreign_port = port.and_then(|port| {
         let claim = draft.snapshot.port_claim(host, port)?;
         let standing = draft.port_standing(&account.id, host, port, claim);
         matches!(standing, Standing::Taken | Standing::Resting(_)).then_some(())
     });
     if foreign_host || foreign_port.is_some() {
-        return Error::new(Code::AddressForeign, format!("{shown} is not available to this account; choose another"));
+        return Error::new(
+            Code::AddressForeign,
+            format!("{shown} is not available to this account; choose another"),
+        );
     }
     if let Err(error) = places::host(draft, account, host) {
         return error;
@@ -195,19 +292,30 @@ pub(super) fn check_tcp(draft: &Draft<'_>, account: &Account) -> Result<(), Erro
     let why = match plan.tcp {
         TcpAccess::Allowed => return Ok(()),
         TcpAccess::Verified if account.verified => return Ok(()),
-        TcpAccess::Verified => format!("plan `{}` allows TCP only for verified accounts", account.plan),
+        TcpAccess::Verified => format!(
+            "plan `{}` allows TCP only for verified accounts",
+            account.plan
+        ),
         TcpAccess::Denied => format!("plan `{}` does not allow TCP", account.plan),
     };
-    let hint = plan.verify_hint.as_deref().unwrap_or("Ask the operator to verify the account.");
+    let hint = plan
+        .verify_hint
+        .as_deref()
+        .unwrap_or("Ask the operator to verify the account.");
     Err(Error::new(Code::TcpNotAllowed, format!("{why}. {hint}")))
 }
 
 /// Whether the account may have one endpoint more.
 pub(super) fn check_quota(draft: &mut Draft<'_>, account: &Account) -> Result<(), Error> {
-    let Some(most) = draft.snapshot.settings().plan(account).endpoints_max else { return Ok(()) };
+    let Some(most) = draft.snapshot.settings().plan(account).endpoints_max else {
+        return Ok(());
+    };
     let count = draft.snapshot.endpoints(&account.id).count();
     if count >= usize::try_from(most).unwrap_or(usize::MAX) {
-        let message = format!("the account has {count} endpoints, as many as its plan `{}` allows", account.plan);
+        let message = format!(
+            "the account has {count} endpoints, as many as its plan `{}` allows",
+            account.plan
+        );
         return Err(Error::new(Code::EndpointLimit, message));
     }
     draft.nothing_new(keys::owned("endpoint", &account.id));
@@ -217,25 +325,40 @@ pub(super) fn check_quota(draft: &mut Draft<'_>, account: &Account) -> Result<()
 /// Whether an endpoint may stand at a URL beside those that do.
 pub(super) fn check_pool(draft: &mut Draft<'_>, endpoint: &Endpoint) -> Result<(), Error> {
     let snapshot = draft.snapshot;
-    draft.nothing_new(keys::at_url(endpoint.binding, &endpoint.account, &endpoint.url));
+    draft.nothing_new(keys::at_url(
+        endpoint.binding,
+        &endpoint.account,
+        &endpoint.url,
+    ));
     let others = snapshot.endpoints(&endpoint.account).filter(|other| {
         other.id != endpoint.id && other.binding == endpoint.binding && other.url == endpoint.url
     });
-    let Some(other) = others.min_by_key(|other| other.pooling_enabled) else { return Ok(()) };
+    let Some(other) = others.min_by_key(|other| other.pooling_enabled) else {
+        return Ok(());
+    };
     let url = &endpoint.url;
     let (code, message) = match (endpoint.pooling_enabled, other.pooling_enabled) {
         (true, true) => return Ok(()),
         (true, false) => (
             Code::PoolingThisOn,
-            format!("{url} is online as {} without pooling; enable pooling on it too", other.id),
+            format!(
+                "{url} is online as {} without pooling; enable pooling on it too",
+                other.id
+            ),
         ),
         (false, true) => (
             Code::PoolingThisOff,
-            format!("{url} is online as {} with pooling; enable pooling on this one too", other.id),
+            format!(
+                "{url} is online as {} with pooling; enable pooling on this one too",
+                other.id
+            ),
         ),
         (false, false) => (
             Code::EndpointConflict,
-            format!("{url} is already online as {}; stop it, choose another URL, or enable pooling on both", other.id),
+            format!(
+                "{url} is already online as {}; stop it, choose another URL, or enable pooling on both",
+                other.id
+            ),
         ),
     };
     Err(Error::new(code, message))
@@ -271,8 +394,16 @@ pub(super) fn unknown(id: &EndpointId) -> Error {
 }
 
 /// An endpoint of the account.
-pub(super) fn find<'a>(draft: &Draft<'a>, account: &AccountId, id: &EndpointId) -> Result<&'a Endpoint, Error> {
-    draft.snapshot.endpoint(account, id).map(|entry| entry.record()).ok_or_else(|| unknown(id))
+pub(super) fn find<'a>(
+    draft: &Draft<'a>,
+    account: &AccountId,
+    id: &EndpointId,
+) -> Result<&'a Endpoint, Error> {
+    draft
+        .snapshot
+        .endpoint(account, id)
+        .map(|entry| entry.record())
+        .ok_or_else(|| unknown(id))
 }
 
 #[cfg(test)]

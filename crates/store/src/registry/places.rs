@@ -8,34 +8,65 @@ use crate::settings::SharedHost;
 use crate::{defaults, ids};
 
 /// The shared hosts that an account may use, of a region or of all.
-pub(super) fn hosts<'a>(draft: &Draft<'a>, account: &Account, region: Option<&str>) -> Result<Vec<&'a SharedHost>, Error> {
+pub(super) fn hosts<'a>(
+    draft: &Draft<'a>,
+    account: &Account,
+    region: Option<&str>,
+) -> Result<Vec<&'a SharedHost>, Error> {
     let snapshot: &'a crate::Snapshot = draft.snapshot;
-    let mine: Vec<&SharedHost> = snapshot.settings().hosts.iter().filter(|host| host.admits(account)).collect();
+    let mine: Vec<&SharedHost> = snapshot
+        .settings()
+        .hosts
+        .iter()
+        .filter(|host| host.admits(account))
+        .collect();
     if mine.is_empty() {
-        return Err(Error::new(Code::AddressHostUnknown, "the server has no shared host for this account; add one under `hosts:`"));
+        return Err(Error::new(
+            Code::AddressHostUnknown,
+            "the server has no shared host for this account; add one under `hosts:`",
+        ));
     }
-    let Some(region) = region else { return Ok(mine) };
-    let there: Vec<&SharedHost> = mine.iter().copied().filter(|host| host.region == region).collect();
+    let Some(region) = region else {
+        return Ok(mine);
+    };
+    let there: Vec<&SharedHost> = mine
+        .iter()
+        .copied()
+        .filter(|host| host.region == region)
+        .collect();
     if there.is_empty() {
         let mut regions: Vec<&str> = mine.iter().map(|host| host.region.as_str()).collect();
         regions.sort_unstable();
         regions.dedup();
-        let message = format!("no host of region {region:?} exists here; the regions are {}", regions.join(", "));
+        let message = format!(
+            "no host of region {region:?} exists here; the regions are {}",
+            regions.join(", ")
+        );
         return Err(Error::new(Code::AddressRegion, message));
     }
     Ok(there)
 }
 
 /// A shared host by its name.
-pub(super) fn host<'a>(draft: &Draft<'a>, account: &Account, name: &str) -> Result<&'a SharedHost, Error> {
+pub(super) fn host<'a>(
+    draft: &Draft<'a>,
+    account: &Account,
+    name: &str,
+) -> Result<&'a SharedHost, Error> {
     let all = hosts(draft, account, None)?;
-    all.iter().copied().find(|host| host.host.eq_ignore_ascii_case(name)).ok_or_else(|| {
-        let names: Vec<&str> = all.iter().map(|host| host.host.as_str()).take(20).collect();
-        Error::new(
-            Code::AddressHostUnknown,
-            format!("`{name}` is not one of this server's shared hosts, which are {}", names.join(", ")),
-        )
-    })
+    all.iter()
+        .copied()
+        .find(|host| host.host.eq_ignore_ascii_case(name))
+        .ok_or_else(|| {
+            let names: Vec<&str> = all.iter().map(|host| host.host.as_str()).take(20).collect();
+            Error::new(
+                Code::AddressHostUnknown,
+                format!(
+                    "`{name}` is not one of this server's shared hosts, which are {}",
+                    names.join(", ")
+                ),
+            )
+        })
 }
 
 /// Draws a port on one of the hosts; every free one is as likely as any other.
@@ -55,7 +86,10 @@ pub(super) fn draw<'a>(
     // Crowded: look at all of them; what rests for this very account will do if nothing else is left.
     for own_rest in [false, true] {
         let free: Vec<u32> = (0..total)
-            .filter(|place| nth(hosts, *place).is_some_and(|(host, port)| unclaimed(draft, account, host, port, own_rest)))
+            .filter(|place| {
+                nth(hosts, *place)
+                    .is_some_and(|(host, port)| unclaimed(draft, account, host, port, own_rest))
+            })
             .collect();
         let count = u32::try_from(free.len()).unwrap_or(u32::MAX);
         if count > 0
@@ -65,8 +99,14 @@ pub(super) fn draw<'a>(
             return Ok(found);
         }
     }
-    let ranges: Vec<String> = hosts.iter().map(|host| format!("{} on {}", host.ports, host.host)).collect();
-    Err(Error::new(Code::AddressExhausted, format!("no free port is left in {}", ranges.join(", "))))
+    let ranges: Vec<String> = hosts
+        .iter()
+        .map(|host| format!("{} on {}", host.ports, host.host))
+        .collect();
+    Err(Error::new(
+        Code::AddressExhausted,
+        format!("no free port is left in {}", ranges.join(", ")),
+    ))
 }
 
 fn nth<'a>(hosts: &[&'a SharedHost], mut place: u32) -> Option<(&'a SharedHost, u16)> {
@@ -80,7 +120,13 @@ fn nth<'a>(hosts: &[&'a SharedHost], mut place: u32) -> Option<(&'a SharedHost, 
     None
 }
 
-fn unclaimed(draft: &Draft<'_>, account: &Account, host: &SharedHost, port: u16, own_rest: bool) -> bool {
+fn unclaimed(
+    draft: &Draft<'_>,
+    account: &Account,
+    host: &SharedHost,
+    port: u16,
+    own_rest: bool,
+) -> bool {
     draft.rivals(&host.host, port).all(|(claimed, claim)| {
         match draft.port_standing(&account.id, claimed, port, claim) {
             Standing::Free => true,
@@ -92,18 +138,29 @@ fn unclaimed(draft: &Draft<'_>, account: &Account, host: &SharedHost, port: u16,
 
 /// Checks that an account may have a chosen port: in a range, and nobody else's. What the account
 /// itself holds there is no hindrance, unless it is on another host that shares the IPs.
-pub(super) fn check(draft: &Draft<'_>, account: &Account, host: &SharedHost, port: u16) -> Result<(), Error> {
+pub(super) fn check(
+    draft: &Draft<'_>,
+    account: &Account,
+    host: &SharedHost,
+    port: u16,
+) -> Result<(), Error> {
     if !host.choose.contains(port) && !host.ports.contains(port) {
         return Err(Error::new(
             Code::AddressPortNotPermitted,
-            format!("port {port} may not be chosen on {}; choose one of {}", host.host, host.choose),
+            format!(
+                "port {port} may not be chosen on {}; choose one of {}",
+                host.host, host.choose
+            ),
         ));
     }
     for (claimed, claim) in draft.rivals(&host.host, port) {
         let shown = if claimed == host.host {
             format!("{claimed}:{port}")
         } else {
-            format!("port {port} of {claimed}, which answers on the same IPs as {},", host.host)
+            format!(
+                "port {port} of {claimed}, which answers on the same IPs as {},",
+                host.host
+            )
         };
         match draft.port_standing(&account.id, claimed, port, claim) {
             Standing::Free | Standing::MineOffline => {}

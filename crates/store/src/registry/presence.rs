@@ -25,10 +25,11 @@ struct Node {
 /// Ends what an earlier run of this node left behind, and takes a new lease.
 pub(super) async fn take_over(store: &dyn Store, settings: &Settings) -> Result<LeaseId, Error> {
     if let Some(entry) = store.get(&keys::node(&settings.node)).await? {
-        let old: Node = serde_json::from_slice(&entry.value).map_err(|cause| StoreError::Corrupt {
-            what: format!("the record `{}`", entry.key),
-            cause: cause.to_string(),
-        })?;
+        let old: Node =
+            serde_json::from_slice(&entry.value).map_err(|cause| StoreError::Corrupt {
+                what: format!("the record `{}`", entry.key),
+                cause: cause.to_string(),
+            })?;
         match store.lease_revoke(LeaseId(old.lease)).await {
             Ok(()) | Err(StoreError::LeaseGone) => {}
             Err(error) => return Err(error.into()),
@@ -45,8 +46,17 @@ async fn announce(store: &dyn Store, settings: &Settings) -> Result<LeaseId, Err
         started_at: Timestamp::from(jiff::Timestamp::now()),
     };
     let value = serde_json::to_vec(&node).map_err(Error::internal)?;
-    let put = Op::Put { key: keys::node(&settings.node), value, lease: Some(lease) };
-    store.txn(Txn { guards: Vec::new(), ops: vec![put] }).await?;
+    let put = Op::Put {
+        key: keys::node(&settings.node),
+        value,
+        lease: Some(lease),
+    };
+    store
+        .txn(Txn {
+            guards: Vec::new(),
+            ops: vec![put],
+        })
+        .await?;
     Ok(lease)
 }
 
@@ -74,10 +84,17 @@ impl Registry {
             Err(StoreError::LeaseGone) => {}
             Err(error) => return Err(error.into()),
         }
-        tracing::warn!("the node's lease had ended, and its sessions with it; agents connect again");
+        tracing::warn!(
+            "the node's lease had ended, and its sessions with it; agents connect again"
+        );
         let lease = announce(&*self.inner.store, self.snapshot().settings()).await?;
         self.inner.lease.store(lease.0, Ordering::Release);
-        let directs = self.inner.directs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let directs = self
+            .inner
+            .directs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         for (account, spec) in directs {
             let name = spec.name.clone();
             if let Err(error) = self.bind_direct(&account, spec).await {
@@ -88,11 +105,23 @@ impl Registry {
     }
 
     /// Remembers a direct endpoint for the case that the lease is lost.
-    pub(super) fn remember_direct(&self, account: &portcullis_model::AccountId, spec: &crate::DirectSpec) {
-        let mut directs = self.inner.directs.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |(owner, known): &(_, crate::DirectSpec)| owner == account && known.url == spec.url && known.port == spec.port && known.name == spec.name;
+    pub(super) fn remember_direct(
+        &self,
+        account: &portcullis_model::AccountId,
+        spec: &crate::DirectSpec,
+    ) {
+        let mut directs = self
+            .inner
+            .directs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let same = |(owner, known): &(_, crate::DirectSpec)| {
+            owner == account
+                && known.url == spec.url
+                && known.port == spec.port
+                && known.name == spec.name
+        };
         directs.retain(|direct| !same(direct));
         directs.push((account.clone(), spec.clone()));
     }
 }
-

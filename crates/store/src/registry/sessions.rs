@@ -17,9 +17,13 @@ impl Registry {
     /// `PTC_CREDENTIAL_REVOKED`, `PTC_AGENT_DUPLICATE`, `PTC_SESSION_LIMIT`, `PTC_SESSION_METADATA_TOO_LONG`.
     pub async fn open_session(&self, new: NewSession) -> Result<Written<OpenedSession>, Error> {
         validate::session_metadata(&new.metadata)?;
-        let account = self.snapshot().credential_by_id(&new.credential).map(|credential| credential.account.clone());
+        let account = self
+            .snapshot()
+            .credential_by_id(&new.credential)
+            .map(|credential| credential.account.clone());
         let account = account.ok_or_else(|| Error::of(Code::CredentialRevoked))?;
-        self.write(account.as_str(), |draft| open(draft, &account, &new)).await
+        self.write(account.as_str(), |draft| open(draft, &account, &new))
+            .await
     }
 
     /// Closes a session and its endpoints; fine if it is gone already.
@@ -29,7 +33,10 @@ impl Registry {
     pub async fn close_session(&self, id: &SessionId) -> Result<Written<()>, Error> {
         let snapshot = self.snapshot();
         let Some(session) = snapshot.session_by_id(id) else {
-            return Ok(Written { value: (), revision: snapshot.revision() });
+            return Ok(Written {
+                value: (),
+                revision: snapshot.revision(),
+            });
         };
         self.write(session.account.as_str(), |draft| {
             let snapshot = draft.snapshot;
@@ -46,9 +53,15 @@ impl Registry {
     }
 }
 
-fn open(draft: &mut Draft<'_>, account_id: &AccountId, new: &NewSession) -> Result<OpenedSession, Error> {
+fn open(
+    draft: &mut Draft<'_>,
+    account_id: &AccountId,
+    new: &NewSession,
+) -> Result<OpenedSession, Error> {
     let snapshot = draft.snapshot;
-    let account = draft.account(account_id).map_err(|_| Error::of(Code::AccountSuspended))?;
+    let account = draft
+        .account(account_id)
+        .map_err(|_| Error::of(Code::AccountSuspended))?;
     if snapshot.credential(account_id, &new.credential).is_none() {
         return Err(Error::of(Code::CredentialRevoked));
     }
@@ -57,18 +70,30 @@ fn open(draft: &mut Draft<'_>, account_id: &AccountId, new: &NewSession) -> Resu
     if known.is_some_and(|known| !known.secret_hash.matches(new.agent_secret.expose())) {
         return Err(duplicate("this agent id belongs to another installation"));
     }
-    let live: Vec<&TunnelSession> =
-        snapshot.sessions(account_id).map(|session| &**session).filter(|session| session.agent == new.agent).collect();
+    let live: Vec<&TunnelSession> = snapshot
+        .sessions(account_id)
+        .map(|session| &**session)
+        .filter(|session| session.agent == new.agent)
+        .collect();
     let node = &snapshot.settings().node;
-    let Takeover::Open { ended, refused_generation, takeovers, takeovers_since } =
-        takeover::decide(known, &live, new.generation, node, draft.now)
+    let Takeover::Open {
+        ended,
+        refused_generation,
+        takeovers,
+        takeovers_since,
+    } = takeover::decide(known, &live, new.generation, node, draft.now)
     else {
-        return Err(duplicate("another live agent runs with the same state directory"));
+        return Err(duplicate(
+            "another live agent runs with the same state directory",
+        ));
     };
     if let Some(most) = snapshot.settings().plan(account).sessions_max {
         let count = snapshot.sessions(account_id).count() - ended.len();
         if count >= usize::try_from(most).unwrap_or(usize::MAX) {
-            let message = format!("the account has {count} agent sessions, as many as its plan `{}` allows", account.plan);
+            let message = format!(
+                "the account has {count} agent sessions, as many as its plan `{}` allows",
+                account.plan
+            );
             return Err(Error::new(Code::SessionLimit, message));
         }
         draft.nothing_new(keys::owned("session", account_id));
@@ -80,7 +105,10 @@ fn open(draft: &mut Draft<'_>, account_id: &AccountId, new: &NewSession) -> Resu
         draft.nothing_new(keys::owned("endpoint", account_id));
     }
     let record = AgentRecord {
-        secret_hash: known.map_or_else(|| TokenHash::of(new.agent_secret.expose()), |known| known.secret_hash.clone()),
+        secret_hash: known.map_or_else(
+            || TokenHash::of(new.agent_secret.expose()),
+            |known| known.secret_hash.clone(),
+        ),
         refused_generation,
         takeovers,
         takeovers_since,
@@ -91,15 +119,31 @@ fn open(draft: &mut Draft<'_>, account_id: &AccountId, new: &NewSession) -> Resu
     draft.put(keys::agent(account_id, &new.agent), &record)?;
     let session = session(draft, account_id, new)?;
     draft.put_leased(keys::session(account_id, &session.id), &session)?;
-    let superseded = ended.into_iter().map(|(session, code)| Superseded { session: session.id.clone(), code }).collect();
-    Ok(OpenedSession { session, superseded })
+    let superseded = ended
+        .into_iter()
+        .map(|(session, code)| Superseded {
+            session: session.id.clone(),
+            code,
+        })
+        .collect();
+    Ok(OpenedSession {
+        session,
+        superseded,
+    })
 }
 
 fn duplicate(why: &str) -> Error {
-    Error::new(Code::AgentDuplicate, format!("{why}. {}", Code::AgentDuplicate.remedy()))
+    Error::new(
+        Code::AgentDuplicate,
+        format!("{why}. {}", Code::AgentDuplicate.remedy()),
+    )
 }
 
-fn session(draft: &Draft<'_>, account: &AccountId, new: &NewSession) -> Result<TunnelSession, Error> {
+fn session(
+    draft: &Draft<'_>,
+    account: &AccountId,
+    new: &NewSession,
+) -> Result<TunnelSession, Error> {
     let settings = draft.snapshot.settings();
     Ok(TunnelSession {
         id: draft.id(SessionId::new)?,
@@ -129,7 +173,10 @@ pub(super) fn end(draft: &mut Draft<'_>, session: &TunnelSession) -> Result<(), 
         .collect();
     endpoints::remove(draft, &own)?;
     if let Some(known) = snapshot.agent(&session.account, &session.agent) {
-        let seen = AgentRecord { seen_at: draft.now, ..known.clone() };
+        let seen = AgentRecord {
+            seen_at: draft.now,
+            ..known.clone()
+        };
         draft.nothing_new(keys::agent(&session.account, &session.agent));
         draft.put(keys::agent(&session.account, &session.agent), &seen)?;
     }

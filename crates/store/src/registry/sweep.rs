@@ -43,13 +43,18 @@ fn sweep(draft: &mut Draft<'_>) -> Result<(), Error> {
         if changed == defaults::SWEEP_CLAIMS_MAX {
             return Ok(());
         }
-        let held = matches!(claim.holder, ClaimHolder::Address { .. }) || snapshot.public(host, port).is_some();
+        let held = matches!(claim.holder, ClaimHolder::Address { .. })
+            || snapshot.public(host, port).is_some();
         if held || claim.resting_until.is_some_and(|until| until > draft.now) {
             continue;
         }
         let key = keys::port_claim(host, port);
         draft.unchanged(key.clone());
-        draft.nothing_new(keys::at_url(Binding::Public, &claim.account, &EndpointUrl::new(host, port)));
+        draft.nothing_new(keys::at_url(
+            Binding::Public,
+            &claim.account,
+            &EndpointUrl::new(host, port),
+        ));
         match claim.resting_until {
             Some(_) => draft.delete(key),
             None => mark(draft, key, claim)?,
@@ -58,7 +63,10 @@ fn sweep(draft: &mut Draft<'_>) -> Result<(), Error> {
     }
     for (place, claim) in snapshot.all_place_claims() {
         let rested = claim.resting_until.is_some_and(|until| until <= draft.now);
-        if rested && !matches!(claim.holder, ClaimHolder::Address { .. }) && changed < defaults::SWEEP_CLAIMS_MAX {
+        if rested
+            && !matches!(claim.holder, ClaimHolder::Address { .. })
+            && changed < defaults::SWEEP_CLAIMS_MAX
+        {
             let key = format!("claim/{place}");
             draft.unchanged(key.clone());
             draft.delete(key);
@@ -71,7 +79,13 @@ fn sweep(draft: &mut Draft<'_>) -> Result<(), Error> {
 
 fn mark(draft: &mut Draft<'_>, key: String, claim: &Claim) -> Result<(), Error> {
     let until = draft.now.plus(draft.snapshot.settings().address_rest);
-    draft.put(key, &Claim { resting_until: Some(until), ..claim.clone() })
+    draft.put(
+        key,
+        &Claim {
+            resting_until: Some(until),
+            ..claim.clone()
+        },
+    )
 }
 
 /// Installations that were not seen for as long as their addresses rest are forgotten.
@@ -83,8 +97,12 @@ fn forget_agents(draft: &mut Draft<'_>, most: usize) {
         .into_iter()
         .flat_map(|account| snapshot.agents(account).map(move |agent| (account, agent)))
         .filter(|(account, agent)| {
-            let old = snapshot.agent(account, agent).is_some_and(|record| draft.now.since(record.seen_at) > rest);
-            old && !snapshot.sessions(account).any(|session| session.agent == **agent)
+            let old = snapshot
+                .agent(account, agent)
+                .is_some_and(|record| draft.now.since(record.seen_at) > rest);
+            old && !snapshot
+                .sessions(account)
+                .any(|session| session.agent == **agent)
         })
         .take(most)
         .collect();

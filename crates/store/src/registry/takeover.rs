@@ -36,9 +36,11 @@ pub(super) fn decide<'a>(
     if refused == Some(generation) && live.iter().any(|session| session.generation < generation) {
         return Takeover::Refuse;
     }
-    let in_window = record.filter(|record| now.since(record.takeovers_since) < defaults::TAKEOVER_WINDOW);
-    let (mut takeovers, takeovers_since) =
-        in_window.map_or((0, now), |record| (record.takeovers, record.takeovers_since));
+    let in_window =
+        record.filter(|record| now.since(record.takeovers_since) < defaults::TAKEOVER_WINDOW);
+    let (mut takeovers, takeovers_since) = in_window.map_or((0, now), |record| {
+        (record.takeovers, record.takeovers_since)
+    });
     let same = |session: &&&TunnelSession| session.generation == generation && session.node == node;
     if live.iter().any(|session| same(&session)) {
         if takeovers >= defaults::TAKEOVERS_MAX {
@@ -46,16 +48,29 @@ pub(super) fn decide<'a>(
         }
         takeovers += 1;
     }
-    let newer = live.iter().map(|session| session.generation).filter(|other| *other > generation).max();
+    let newer = live
+        .iter()
+        .map(|session| session.generation)
+        .filter(|other| *other > generation)
+        .max();
     let ended = live
         .iter()
         .filter(|session| session.generation != generation || same(session))
         .map(|session| {
-            let code = if session.generation > generation { Code::AgentDuplicate } else { Code::AgentFenced };
+            let code = if session.generation > generation {
+                Code::AgentDuplicate
+            } else {
+                Code::AgentFenced
+            };
             (*session, code)
         })
         .collect();
-    Takeover::Open { ended, refused_generation: newer.or(refused), takeovers, takeovers_since }
+    Takeover::Open {
+        ended,
+        refused_generation: newer.or(refused),
+        takeovers,
+        takeovers_since,
+    }
 }
 
 #[cfg(test)]
@@ -103,7 +118,10 @@ mod tests {
 
     fn codes(takeover: Takeover<'_>) -> Vec<(u64, Code)> {
         match takeover {
-            Takeover::Open { ended, .. } => ended.iter().map(|(session, code)| (session.generation, *code)).collect(),
+            Takeover::Open { ended, .. } => ended
+                .iter()
+                .map(|(session, code)| (session.generation, *code))
+                .collect(),
             Takeover::Refuse => panic!("refused"),
         }
     }
@@ -125,24 +143,46 @@ mod tests {
     #[test]
     fn the_older_of_two_live_runs_wins_and_the_newer_stays_refused() {
         let newer = session(6, "a");
-        let Takeover::Open { ended, refused_generation, .. } = decide(None, &[&newer], 5, "a", now()) else {
+        let Takeover::Open {
+            ended,
+            refused_generation,
+            ..
+        } = decide(None, &[&newer], 5, "a", now())
+        else {
             panic!("refused");
         };
         assert_eq!(ended, [(&newer, Code::AgentDuplicate)]);
         assert_eq!(refused_generation, Some(6));
         let older = session(5, "a");
         let known = record(Some(6), 0);
-        assert_eq!(decide(Some(&known), &[&older], 6, "a", now()), Takeover::Refuse);
-        assert_eq!(codes(decide(Some(&known), &[&older], 7, "a", now())), [(5, Code::AgentFenced)], "a new start");
-        assert_eq!(codes(decide(Some(&known), &[], 6, "a", now())), [], "the older has gone");
+        assert_eq!(
+            decide(Some(&known), &[&older], 6, "a", now()),
+            Takeover::Refuse
+        );
+        assert_eq!(
+            codes(decide(Some(&known), &[&older], 7, "a", now())),
+            [(5, Code::AgentFenced)],
+            "a new start"
+        );
+        assert_eq!(
+            codes(decide(Some(&known), &[], 6, "a", now())),
+            [],
+            "the older has gone"
+        );
     }
 
     #[test]
     fn runs_of_the_same_generation_that_fight_end_with_the_one_served() {
         let live = session(5, "a");
         let tired = record(None, defaults::TAKEOVERS_MAX);
-        assert_eq!(decide(Some(&tired), &[&live], 5, "a", now()), Takeover::Refuse);
+        assert_eq!(
+            decide(Some(&tired), &[&live], 5, "a", now()),
+            Takeover::Refuse
+        );
         let later = now().plus(defaults::TAKEOVER_WINDOW + Duration::from_secs(1));
-        assert_eq!(codes(decide(Some(&tired), &[&live], 5, "a", later)), [(5, Code::AgentFenced)]);
+        assert_eq!(
+            codes(decide(Some(&tired), &[&live], 5, "a", later)),
+            [(5, Code::AgentFenced)]
+        );
     }
 }

@@ -7,6 +7,7 @@ mod concurrency;
 mod endpoints;
 mod hosts;
 mod isolation;
+mod properties;
 mod sessions;
 
 use std::sync::Arc;
@@ -17,11 +18,11 @@ use portcullis_model::{
 };
 
 use super::{OpenedSession, Registry, Written};
+use crate::Store;
 use crate::clock::{Clock, ManualClock};
 use crate::memory::MemoryStore;
 use crate::requests::{BindSpec, NewAccount, NewCredential, NewSession};
 use crate::settings::Settings;
-use crate::Store;
 
 const HOST: &str = "edge.example.com";
 const DENY: &str = "on_tcp_connect:\n  - actions:\n      - type: deny\n";
@@ -46,10 +47,18 @@ impl Bed {
     async fn with(settings: Settings) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::open().expect("a thread"));
         let (clock, handle) = Clock::manual(Timestamp::from_unix_millis(1_700_000_000_000));
-        let registry = Registry::open(Arc::clone(&store), settings, clock).await.expect("opens");
+        let registry = Registry::open(Arc::clone(&store), settings, clock)
+            .await
+            .expect("opens");
         let account = new_account(&registry, "first", None).await;
         let credential = new_credential(&registry, &account, &[]).await;
-        Self { registry, store, clock: handle, account, credential }
+        Self {
+            registry,
+            store,
+            clock: handle,
+            account,
+            credential,
+        }
     }
 
     async fn with_plan(plan: Plan) -> Self {
@@ -66,16 +75,35 @@ impl Bed {
         (account, session.session.id)
     }
 
-    async fn open(&self, credential: &Credential, agent: u8, generation: u64) -> Result<OpenedSession, Error> {
-        self.registry.open_session(session_of(credential, agent, generation)).await.map(value)
+    async fn open(
+        &self,
+        credential: &Credential,
+        agent: u8,
+        generation: u64,
+    ) -> Result<OpenedSession, Error> {
+        self.registry
+            .open_session(session_of(credential, agent, generation))
+            .await
+            .map(value)
     }
 
     async fn session(&self) -> SessionId {
-        self.open(&self.credential, 1, 1).await.expect("opens").session.id
+        self.open(&self.credential, 1, 1)
+            .await
+            .expect("opens")
+            .session
+            .id
     }
 
-    async fn bind(&self, session: &SessionId, url: &str) -> Result<portcullis_model::Endpoint, Error> {
-        self.registry.bind_endpoint(session, spec(url)).await.map(value)
+    async fn bind(
+        &self,
+        session: &SessionId,
+        url: &str,
+    ) -> Result<portcullis_model::Endpoint, Error> {
+        self.registry
+            .bind_endpoint(session, spec(url))
+            .await
+            .map(value)
     }
 }
 
@@ -107,20 +135,48 @@ fn session_of(credential: &Credential, agent_number: u8, generation: u64) -> New
 }
 
 fn spec(url: &str) -> BindSpec {
-    BindSpec { name: "command_line".into(), url: url.into(), upstream_url: "tcp://localhost:5432".into(), ..BindSpec::default() }
+    BindSpec {
+        name: "command_line".into(),
+        url: url.into(),
+        upstream_url: "tcp://localhost:5432".into(),
+        ..BindSpec::default()
+    }
 }
 
 async fn new_account(registry: &Registry, name: &str, plan: Option<&str>) -> AccountId {
-    let new = NewAccount { name: name.into(), plan: plan.map(str::to_owned), ..NewAccount::default() };
-    registry.create_account(new).await.expect("an account").value.id
+    let new = NewAccount {
+        name: name.into(),
+        plan: plan.map(str::to_owned),
+        ..NewAccount::default()
+    };
+    registry
+        .create_account(new)
+        .await
+        .expect("an account")
+        .value
+        .id
 }
 
 async fn new_credential(registry: &Registry, account: &AccountId, acl: &[&str]) -> Credential {
     let acl = acl.iter().map(|rule| (*rule).to_owned()).collect();
-    let new = NewCredential { acl, ..NewCredential::default() };
-    registry.create_credential(account, new).await.expect("a credential").value.0
+    let new = NewCredential {
+        acl,
+        ..NewCredential::default()
+    };
+    registry
+        .create_credential(account, new)
+        .await
+        .expect("a credential")
+        .value
+        .0
 }
 
 fn token_of_unknown() -> String {
-    Token::new(&portcullis_model::id::ksuid(1_700_000_000, [9; 16]), [9; 24]).reveal().expose().clone()
+    Token::new(
+        &portcullis_model::id::ksuid(1_700_000_000, [9; 16]),
+        [9; 24],
+    )
+    .reveal()
+    .expose()
+    .clone()
 }

@@ -75,12 +75,16 @@ impl Snapshot {
         match kind {
             "account" => insert(&mut self.accounts, entry, |account| account.id.clone()),
             "key" => insert(&mut self.api_keys, entry, |key| key.id.clone()),
-            "cred" => insert(&mut self.credentials, entry, |credential| credential.id.clone()),
+            "cred" => insert(&mut self.credentials, entry, |credential| {
+                credential.id.clone()
+            }),
             "session" => insert(&mut self.sessions, entry, |session| session.id.clone()),
             "addr" => self.put_address(entry),
             "endpoint" => self.put_endpoint(entry),
             "agent" => {
-                let Some((account, agent)) = rest.split_once('/') else { return Ok(()) };
+                let Some((account, agent)) = rest.split_once('/') else {
+                    return Ok(());
+                };
                 let key = (id(account, entry)?, id(agent, entry)?);
                 insert(&mut self.agents, entry, |_| key)
             }
@@ -96,8 +100,12 @@ impl Snapshot {
     fn put_address(&mut self, entry: &Entry) -> Result<(), StoreError> {
         let addr: ReservedAddr = read(entry)?;
         if addr.kind == AddressKind::Host {
-            let binds: Vec<_> =
-                addr.ips.iter().filter_map(|ip| self.settings.pool_ip(*ip)).map(|(_, ip)| ip.bind).collect();
+            let binds: Vec<_> = addr
+                .ips
+                .iter()
+                .filter_map(|ip| self.settings.pool_ip(*ip))
+                .map(|(_, ip)| ip.bind)
+                .collect();
             let host: Arc<str> = addr.host.as_str().into();
             let dedicated = Arc::make_mut(&mut self.dedicated);
             dedicated.extend(binds.into_iter().map(|ip| (ip, Arc::clone(&host))));
@@ -119,7 +127,9 @@ impl Snapshot {
         if let Some(old) = known {
             index::remove(self, &old);
         }
-        let (added, _) = self.endpoints.insert(record.id.clone(), EndpointEntry { record, policy });
+        let (added, _) = self
+            .endpoints
+            .insert(record.id.clone(), EndpointEntry { record, policy });
         index::add(self, &added);
         Ok(())
     }
@@ -158,7 +168,9 @@ impl Snapshot {
     }
 
     fn delete_address(&mut self, id: &str) {
-        let Some(addr) = id.parse().ok().and_then(|id| self.addrs.remove(&id)) else { return };
+        let Some(addr) = id.parse().ok().and_then(|id| self.addrs.remove(&id)) else {
+            return;
+        };
         if addr.kind == AddressKind::Host {
             Arc::make_mut(&mut self.dedicated).retain(|_, host| **host != *addr.host);
         }
@@ -178,13 +190,20 @@ fn port_claim_key(rest: &str) -> Option<(u16, Arc<str>)> {
 }
 
 fn read<T: DeserializeOwned>(entry: &Entry) -> Result<T, StoreError> {
-    serde_json::from_slice(&entry.value)
-        .map_err(|cause| StoreError::Corrupt { what: format!("the record `{}`", entry.key), cause: cause.to_string() })
+    serde_json::from_slice(&entry.value).map_err(|cause| StoreError::Corrupt {
+        what: format!("the record `{}`", entry.key),
+        cause: cause.to_string(),
+    })
 }
 
-fn id<T: std::str::FromStr<Err = portcullis_model::id::IdError>>(text: &str, entry: &Entry) -> Result<T, StoreError> {
-    text.parse()
-        .map_err(|cause: T::Err| StoreError::Corrupt { what: format!("the key `{}`", entry.key), cause: cause.to_string() })
+fn id<T: std::str::FromStr<Err = portcullis_model::id::IdError>>(
+    text: &str,
+    entry: &Entry,
+) -> Result<T, StoreError> {
+    text.parse().map_err(|cause: T::Err| StoreError::Corrupt {
+        what: format!("the key `{}`", entry.key),
+        cause: cause.to_string(),
+    })
 }
 
 fn insert<K: Ord + Clone, V: DeserializeOwned>(
@@ -202,4 +221,3 @@ fn remove<K: Ord + Clone + std::str::FromStr, V>(table: &mut Table<K, V>, id: &s
         table.remove(&id);
     }
 }
-

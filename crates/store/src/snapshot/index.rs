@@ -13,7 +13,10 @@ pub(super) fn internal<'a>(hosts: &'a Hosts, host: &str, port: u16) -> Option<&'
     }
     let mut rest = host.strip_prefix("*.").unwrap_or(host);
     while let Some((_, parent)) = rest.split_once('.') {
-        if let Some(pool) = hosts.get(format!("*.{parent}").as_str()).and_then(|ports| ports.get(&port)) {
+        if let Some(pool) = hosts
+            .get(format!("*.{parent}").as_str())
+            .and_then(|ports| ports.get(&port))
+        {
             return Some(pool);
         }
         rest = parent;
@@ -31,10 +34,16 @@ pub(super) fn add(snapshot: &mut Snapshot, endpoint: &Arc<EndpointEntry>) {
 
 /// Takes an endpoint out of its pool.
 pub(super) fn remove(snapshot: &mut Snapshot, endpoint: &Arc<EndpointEntry>) {
-    change(snapshot, endpoint, |members| members.retain(|member| member.id != endpoint.id));
+    change(snapshot, endpoint, |members| {
+        members.retain(|member| member.id != endpoint.id)
+    });
 }
 
-fn change(snapshot: &mut Snapshot, endpoint: &EndpointEntry, edit: impl FnOnce(&mut Vec<Arc<EndpointEntry>>)) {
+fn change(
+    snapshot: &mut Snapshot,
+    endpoint: &EndpointEntry,
+    edit: impl FnOnce(&mut Vec<Arc<EndpointEntry>>),
+) {
     match endpoint.binding {
         Binding::Public => change_pool(Arc::make_mut(&mut snapshot.public), endpoint, edit),
         Binding::Internal => {
@@ -50,16 +59,29 @@ fn change(snapshot: &mut Snapshot, endpoint: &EndpointEntry, edit: impl FnOnce(&
     }
 }
 
-fn change_pool(hosts: &mut Hosts, endpoint: &EndpointEntry, edit: impl FnOnce(&mut Vec<Arc<EndpointEntry>>)) {
+fn change_pool(
+    hosts: &mut Hosts,
+    endpoint: &EndpointEntry,
+    edit: impl FnOnce(&mut Vec<Arc<EndpointEntry>>),
+) {
     let host = endpoint.url.host();
     let port = endpoint.url.port();
     let ports = Arc::make_mut(hosts.entry(host.into()).or_default());
-    let mut members = ports.get(&port).map(|pool| pool.members.clone()).unwrap_or_default();
+    let mut members = ports
+        .get(&port)
+        .map(|pool| pool.members.clone())
+        .unwrap_or_default();
     edit(&mut members);
     if members.is_empty() {
         ports.remove(&port);
     } else {
-        ports.insert(port, Arc::new(Pool { url: endpoint.url.clone(), members }));
+        ports.insert(
+            port,
+            Arc::new(Pool {
+                url: endpoint.url.clone(),
+                members,
+            }),
+        );
     }
     if ports.is_empty() {
         hosts.remove(host);

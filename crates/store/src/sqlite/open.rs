@@ -36,8 +36,13 @@ impl Sqlite {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         create_private(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| translate(path, error))?;
-        let mut store = Self { connection, path: path.to_owned(), revision: 0 };
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|error| translate(path, error))?;
+        let mut store = Self {
+            connection,
+            path: path.to_owned(),
+            revision: 0,
+        };
         store.identify()?;
         store.configure().map_err(|error| store.fail(error))?;
         store.verify()?;
@@ -46,13 +51,17 @@ impl Sqlite {
     }
 
     fn pragma(&self, name: &str) -> Result<i64, StoreError> {
-        self.connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| self.fail(error))
+        self.connection
+            .pragma_query_value(None, name, |row| row.get(0))
+            .map_err(|error| self.fail(error))
     }
 
     /// Refuses what isn't ours before anything is written.
     fn identify(&self) -> Result<(), StoreError> {
         let what = || self.path.display().to_string();
-        self.connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| self.fail(error))?;
+        self.connection
+            .busy_timeout(BUSY_TIMEOUT)
+            .map_err(|error| self.fail(error))?;
         let application = self.pragma("application_id")?;
         let found = self.pragma("user_version")?;
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -61,19 +70,32 @@ impl Sqlite {
             return Err(StoreError::Foreign { what: what() });
         }
         if found > known {
-            return Err(StoreError::Version { what: what(), found, known });
+            return Err(StoreError::Version {
+                what: what(),
+                found,
+                known,
+            });
         }
-        if self.connection.is_readonly("main").map_err(|error| self.fail(error))? {
+        if self
+            .connection
+            .is_readonly("main")
+            .map_err(|error| self.fail(error))?
+        {
             let cause = "the file system or its permissions allow reading only".to_owned();
-            return Err(StoreError::ReadOnly { what: what(), cause });
+            return Err(StoreError::ReadOnly {
+                what: what(),
+                cause,
+            });
         }
         Ok(())
     }
 
     fn configure(&self) -> Result<(), rusqlite::Error> {
-        self.connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+        self.connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
         self.connection.pragma_update(None, "synchronous", "FULL")?;
-        self.connection.pragma_update(None, "wal_autocheckpoint", defaults::WAL_PAGES_MAX)
+        self.connection
+            .pragma_update(None, "wal_autocheckpoint", defaults::WAL_PAGES_MAX)
     }
 
     fn verify(&self) -> Result<(), StoreError> {
@@ -82,20 +104,28 @@ impl Sqlite {
             .pragma_query_value(None, "quick_check", |row| row.get(0))
             .map_err(|error| self.fail(error))?;
         if verdict != "ok" {
-            return Err(StoreError::Corrupt { what: self.path.display().to_string(), cause: verdict });
+            return Err(StoreError::Corrupt {
+                what: self.path.display().to_string(),
+                cause: verdict,
+            });
         }
         Ok(())
     }
 
     fn migrate(&mut self) -> Result<(), rusqlite::Error> {
         let transaction = self.connection.transaction()?;
-        let found: usize = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let found: usize =
+            transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
         for step in MIGRATIONS.iter().skip(found) {
             transaction.execute_batch(step)?;
         }
         if found < MIGRATIONS.len() {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))?;
+            transaction.pragma_update(
+                None,
+                "user_version",
+                i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX),
+            )?;
         }
         transaction.commit()
     }
@@ -103,14 +133,20 @@ impl Sqlite {
 
 /// Makes the file with mode 0600 if there is none; SQLite gives its log the same mode.
 fn create_private(path: &Path) -> Result<(), StoreError> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if error.kind() == ErrorKind::StorageFull => {
-            Err(StoreError::Full { what: path.display().to_string() })
-        }
-        Err(error) => {
-            Err(StoreError::ReadOnly { what: path.display().to_string(), cause: error.to_string() })
-        }
+        Err(error) if error.kind() == ErrorKind::StorageFull => Err(StoreError::Full {
+            what: path.display().to_string(),
+        }),
+        Err(error) => Err(StoreError::ReadOnly {
+            what: path.display().to_string(),
+            cause: error.to_string(),
+        }),
     }
 }

@@ -10,7 +10,11 @@ use crate::kv::{Guard, Op, Store as _, Txn, TxnOutcome};
 fn put(key: &str, value: &[u8]) -> Txn {
     Txn {
         guards: vec![Guard::Absent(key.to_owned())],
-        ops: vec![Op::Put { key: key.to_owned(), value: value.to_vec(), lease: None }],
+        ops: vec![Op::Put {
+            key: key.to_owned(),
+            value: value.to_vec(),
+            lease: None,
+        }],
     }
 }
 
@@ -32,9 +36,18 @@ async fn what_was_written_is_there_after_reopening() {
     store.txn(put("a", b"1")).await.expect("writes");
     drop(store);
     let store = SqliteStore::open(&path).expect("opens again");
-    assert_eq!(store.get("a").await.expect("reads").map(|entry| entry.value), Some(b"1".to_vec()));
+    assert_eq!(
+        store
+            .get("a")
+            .await
+            .expect("reads")
+            .map(|entry| entry.value),
+        Some(b"1".to_vec())
+    );
     assert_eq!(store.revision().await.expect("revision"), 1);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).expect("file").permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(&path).expect("file").permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -45,11 +58,17 @@ async fn a_full_disk_refuses_the_write_and_loses_nothing() {
     let store = start_with(&path, "PRAGMA max_page_count = 40");
     store.txn(put("kept", b"yes")).await.expect("writes");
     let large = vec![7_u8; 400_000];
-    let error = store.txn(put("large", &large)).await.expect_err("does not fit");
+    let error = store
+        .txn(put("large", &large))
+        .await
+        .expect_err("does not fit");
     let error = Error::from(error);
     assert_eq!(error.code, Code::StoreFull);
     assert!(error.message.contains("store.sqlite"), "{error}");
-    let after = store.txn(put("small", b"fits")).await.expect("the store goes on");
+    let after = store
+        .txn(put("small", b"fits"))
+        .await
+        .expect("the store goes on");
     assert_eq!(after, TxnOutcome::Committed { revision: 2 });
     assert!(store.get("large").await.expect("reads").is_none());
     assert!(store.get("kept").await.expect("reads").is_some());
@@ -58,11 +77,19 @@ async fn a_full_disk_refuses_the_write_and_loses_nothing() {
 #[tokio::test]
 async fn one_write_that_does_not_fit_takes_no_other_with_it() {
     let dir = tempfile::tempdir().expect("dir");
-    let store = std::sync::Arc::new(start_with(&dir.path().join("s"), "PRAGMA max_page_count = 40"));
+    let store = std::sync::Arc::new(start_with(
+        &dir.path().join("s"),
+        "PRAGMA max_page_count = 40",
+    ));
     let writes = (0..20).map(|n| {
         let store = std::sync::Arc::clone(&store);
         let size = if n == 7 { 400_000 } else { 10 };
-        async move { store.txn(put(&format!("k{n}"), &vec![1; size])).await.is_ok() }
+        async move {
+            store
+                .txn(put(&format!("k{n}"), &vec![1; size]))
+                .await
+                .is_ok()
+        }
     });
     let done: Vec<_> = writes.map(tokio::spawn).collect();
     for (n, task) in done.into_iter().enumerate() {
@@ -91,7 +118,10 @@ async fn damaged_and_foreign_files_are_refused_untouched() {
     assert_eq!(std::fs::read(&garbage).expect("still there"), [b'x'; 5000]);
 
     let foreign = dir.path().join("foreign");
-    Connection::open(&foreign).expect("opens").execute_batch("CREATE TABLE t (a)").expect("table");
+    Connection::open(&foreign)
+        .expect("opens")
+        .execute_batch("CREATE TABLE t (a)")
+        .expect("table");
     let before = std::fs::read(&foreign).expect("file");
     assert_eq!(code_of(SqliteStore::open(&foreign)), Code::StoreCorrupt);
     assert_eq!(std::fs::read(&foreign).expect("file"), before);
@@ -103,7 +133,10 @@ async fn a_page_of_noise_is_found_at_open() {
     let path = dir.path().join("store.sqlite");
     let store = SqliteStore::open(&path).expect("opens");
     for n in 0..200 {
-        store.txn(put(&format!("key-{n}"), &[n as u8; 300])).await.expect("writes");
+        store
+            .txn(put(&format!("key-{n}"), &[n as u8; 300]))
+            .await
+            .expect("writes");
     }
     drop(store);
     let mut bytes = std::fs::read(&path).expect("file");
@@ -118,7 +151,10 @@ async fn a_newer_release_s_file_is_refused() {
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join("store.sqlite");
     drop(SqliteStore::open(&path).expect("opens"));
-    Connection::open(&path).expect("opens").execute_batch("PRAGMA user_version = 99").expect("pragma");
+    Connection::open(&path)
+        .expect("opens")
+        .execute_batch("PRAGMA user_version = 99")
+        .expect("pragma");
     let error = Error::from(SqliteStore::open(&path).err().expect("refused"));
     assert_eq!(error.code, Code::StoreVersion);
     assert!(error.message.contains("99"), "{error}");
@@ -131,6 +167,11 @@ async fn a_second_writer_is_noticed() {
     let first = SqliteStore::open(&path).expect("opens");
     let second = SqliteStore::open(&path).expect("opens as well");
     first.txn(put("a", b"1")).await.expect("writes");
-    let error = Error::from(second.txn(put("b", b"2")).await.expect_err("another one writes"));
+    let error = Error::from(
+        second
+            .txn(put("b", b"2"))
+            .await
+            .expect_err("another one writes"),
+    );
     assert_eq!(error.code, Code::StateDirLocked);
 }

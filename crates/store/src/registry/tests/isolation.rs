@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::requests::{
-    AddressUpdate, ApiKeyUpdate, CredentialUpdate, EndpointUpdate, NewAddress, NewApiKey, NewCloudEndpoint,
+    AddressUpdate, ApiKeyUpdate, CredentialUpdate, EndpointUpdate, NewAddress, NewApiKey,
+    NewCloudEndpoint,
 };
 
 #[tokio::test]
@@ -12,38 +13,126 @@ async fn another_account_s_ids_are_not_found() {
     let (other, _) = bed.stranger().await;
     let mine = &bed.account;
     let session = bed.session().await;
-    let bound = bed.bind(&session, "tcp://db.internal:5432").await.expect("bound");
-    let new = NewCloudEndpoint { url: "tcp://".into(), traffic_policy: DENY.into(), ..NewCloudEndpoint::default() };
-    let cloud = registry.create_cloud_endpoint(mine, new).await.expect("made").value;
-    let addr = registry.reserve_address(mine, NewAddress::default()).await.expect("reserved").value;
-    let key = registry.create_api_key(mine, NewApiKey::default()).await.expect("a key").value.0;
+    let bound = bed
+        .bind(&session, "tcp://db.internal:5432")
+        .await
+        .expect("bound");
+    let new = NewCloudEndpoint {
+        url: "tcp://".into(),
+        traffic_policy: DENY.into(),
+        ..NewCloudEndpoint::default()
+    };
+    let cloud = registry
+        .create_cloud_endpoint(mine, new)
+        .await
+        .expect("made")
+        .value;
+    let addr = registry
+        .reserve_address(mine, NewAddress::default())
+        .await
+        .expect("reserved")
+        .value;
+    let key = registry
+        .create_api_key(mine, NewApiKey::default())
+        .await
+        .expect("a key")
+        .value
+        .0;
 
     let snapshot = registry.snapshot();
-    assert!(snapshot.endpoint(&other, &bound.id).is_none() && snapshot.endpoint(mine, &bound.id).is_some());
+    assert!(
+        snapshot.endpoint(&other, &bound.id).is_none()
+            && snapshot.endpoint(mine, &bound.id).is_some()
+    );
     assert!(snapshot.endpoint(&other, &cloud.id).is_none());
-    assert!(snapshot.address(&other, &addr.id).is_none() && snapshot.address(mine, &addr.id).is_some());
-    assert!(snapshot.api_key(&other, &key.id).is_none() && snapshot.api_key(mine, &key.id).is_some());
+    assert!(
+        snapshot.address(&other, &addr.id).is_none() && snapshot.address(mine, &addr.id).is_some()
+    );
+    assert!(
+        snapshot.api_key(&other, &key.id).is_none() && snapshot.api_key(mine, &key.id).is_some()
+    );
     assert!(snapshot.credential(&other, &bed.credential.id).is_none());
-    assert!(snapshot.session(&other, &session).is_none() && snapshot.session(mine, &session).is_some());
-    assert!(snapshot.internal(&other, "db.internal", 5432).is_none(), "names are the account's own");
-    assert_eq!(snapshot.endpoints(&other).count() + snapshot.addresses(&other).count(), 0);
-    assert_eq!((snapshot.credentials(&other).count(), snapshot.sessions(&other).count()), (1, 1));
+    assert!(
+        snapshot.session(&other, &session).is_none() && snapshot.session(mine, &session).is_some()
+    );
+    assert!(
+        snapshot.internal(&other, "db.internal", 5432).is_none(),
+        "names are the account's own"
+    );
+    assert_eq!(
+        snapshot.endpoints(&other).count() + snapshot.addresses(&other).count(),
+        0
+    );
+    assert_eq!(
+        (
+            snapshot.credentials(&other).count(),
+            snapshot.sessions(&other).count()
+        ),
+        (1, 1)
+    );
     assert_eq!(snapshot.api_keys(&other).count(), 0);
 
     let text = || Some("x".to_owned());
-    let update = EndpointUpdate { metadata: text(), ..EndpointUpdate::default() };
-    assert_eq!(code(registry.update_cloud_endpoint(&other, &cloud.id, update).await), Code::EndpointNotFound);
-    assert_eq!(code(registry.delete_endpoint(&other, &cloud.id).await), Code::EndpointNotFound);
-    assert_eq!(code(registry.delete_endpoint(&other, &bound.id).await), Code::EndpointNotFound);
-    let update = AddressUpdate { metadata: text(), ..AddressUpdate::default() };
-    assert_eq!(code(registry.update_address(&other, &addr.id, update).await), Code::ApiNotFound);
-    assert_eq!(code(registry.release_address(&other, &addr.id).await), Code::ApiNotFound);
-    let update = ApiKeyUpdate { metadata: text(), ..ApiKeyUpdate::default() };
-    assert_eq!(code(registry.update_api_key(&other, &key.id, update).await), Code::ApiNotFound);
-    assert_eq!(code(registry.delete_api_key(&other, &key.id).await), Code::ApiNotFound);
-    let update = CredentialUpdate { metadata: text(), ..CredentialUpdate::default() };
-    assert_eq!(code(registry.update_credential(&other, &bed.credential.id, update).await), Code::ApiNotFound);
-    assert_eq!(code(registry.delete_credential(&other, &bed.credential.id).await), Code::ApiNotFound);
+    let update = EndpointUpdate {
+        metadata: text(),
+        ..EndpointUpdate::default()
+    };
+    assert_eq!(
+        code(
+            registry
+                .update_cloud_endpoint(&other, &cloud.id, update)
+                .await
+        ),
+        Code::EndpointNotFound
+    );
+    assert_eq!(
+        code(registry.delete_endpoint(&other, &cloud.id).await),
+        Code::EndpointNotFound
+    );
+    assert_eq!(
+        code(registry.delete_endpoint(&other, &bound.id).await),
+        Code::EndpointNotFound
+    );
+    let update = AddressUpdate {
+        metadata: text(),
+        ..AddressUpdate::default()
+    };
+    assert_eq!(
+        code(registry.update_address(&other, &addr.id, update).await),
+        Code::ApiNotFound
+    );
+    assert_eq!(
+        code(registry.release_address(&other, &addr.id).await),
+        Code::ApiNotFound
+    );
+    let update = ApiKeyUpdate {
+        metadata: text(),
+        ..ApiKeyUpdate::default()
+    };
+    assert_eq!(
+        code(registry.update_api_key(&other, &key.id, update).await),
+        Code::ApiNotFound
+    );
+    assert_eq!(
+        code(registry.delete_api_key(&other, &key.id).await),
+        Code::ApiNotFound
+    );
+    let update = CredentialUpdate {
+        metadata: text(),
+        ..CredentialUpdate::default()
+    };
+    assert_eq!(
+        code(
+            registry
+                .update_credential(&other, &bed.credential.id, update)
+                .await
+        ),
+        Code::ApiNotFound
+    );
+    assert_eq!(
+        code(registry.delete_credential(&other, &bed.credential.id).await),
+        Code::ApiNotFound
+    );
 }
 
 #[tokio::test]
@@ -51,10 +140,20 @@ async fn internal_names_may_be_the_same_in_two_accounts() {
     let bed = Bed::new().await;
     let (other, theirs) = bed.stranger().await;
     let session = bed.session().await;
-    let mine = bed.bind(&session, "tcp://db.internal:5432").await.expect("bound");
-    let foreign = bed.bind(&theirs, "tcp://db.internal:5432").await.expect("bound");
+    let mine = bed
+        .bind(&session, "tcp://db.internal:5432")
+        .await
+        .expect("bound");
+    let foreign = bed
+        .bind(&theirs, "tcp://db.internal:5432")
+        .await
+        .expect("bound");
     let snapshot = bed.registry.snapshot();
-    let member = |account| snapshot.internal(account, "db.internal", 5432).map(|pool| pool.members[0].id.clone());
+    let member = |account| {
+        snapshot
+            .internal(account, "db.internal", 5432)
+            .map(|pool| pool.members[0].id.clone())
+    };
     assert_eq!(member(&bed.account), Some(mine.id));
     assert_eq!(member(&other), Some(foreign.id));
 }
@@ -69,7 +168,12 @@ async fn the_same_agent_id_in_two_accounts_is_two_installations() {
     new.agent_secret = Secret::new("another".into());
     let theirs = bed.registry.open_session(new).await.expect("opens").value;
     assert!(theirs.superseded.is_empty());
-    assert!(bed.registry.snapshot().session(&bed.account, &mine.session.id).is_some());
+    assert!(
+        bed.registry
+            .snapshot()
+            .session(&bed.account, &mine.session.id)
+            .is_some()
+    );
 }
 
 #[tokio::test]
@@ -77,7 +181,18 @@ async fn a_session_cannot_touch_another_session_s_endpoint() {
     let bed = Bed::new().await;
     let (_, theirs) = bed.stranger().await;
     let session = bed.session().await;
-    let endpoint = bed.bind(&session, "tcp://db.internal:5432").await.expect("bound");
-    bed.registry.unbind_endpoint(&theirs, &endpoint.id).await.expect("nothing happens");
-    assert!(bed.registry.snapshot().endpoint(&bed.account, &endpoint.id).is_some());
+    let endpoint = bed
+        .bind(&session, "tcp://db.internal:5432")
+        .await
+        .expect("bound");
+    bed.registry
+        .unbind_endpoint(&theirs, &endpoint.id)
+        .await
+        .expect("nothing happens");
+    assert!(
+        bed.registry
+            .snapshot()
+            .endpoint(&bed.account, &endpoint.id)
+            .is_some()
+    );
 }
