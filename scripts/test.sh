@@ -5,6 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 passed=0 failed=0 skipped=0
+export RUST_BACKTRACE=0
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 

@@ -54,6 +54,7 @@ pub fn portcullis(home: &Path) -> Command {
 /// A running server.
 pub struct Stack {
     dir: TempDir,
+    data: PathBuf,
     args: Vec<String>,
     /// The server's process; `None` while it is down.
     pub server: Option<Process>,
@@ -77,7 +78,17 @@ impl Stack {
             .prefix("ptc-")
             .tempdir()
             .expect("a directory");
-        Self::start_in(dir, extra).await
+        let data = dir.path().join("data");
+        Self::start_in(dir, data, extra).await
+    }
+
+    /// A server with its data in a directory of the test's.
+    pub async fn start_on(data: &Path) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("ptc-")
+            .tempdir()
+            .expect("a directory");
+        Self::start_in(dir, data.to_owned(), &[]).await
     }
 
     /// A server with a configuration file beside its arguments.
@@ -89,15 +100,17 @@ impl Stack {
         let path = dir.path().join("server.yml");
         std::fs::write(&path, yaml).expect("the directory is ours");
         let path = path.display().to_string();
-        Self::start_in(dir, &[&["--config", &path], extra].concat()).await
+        let data = dir.path().join("data");
+        Self::start_in(dir, data, &[&["--config", &path], extra].concat()).await
     }
 
-    async fn start_in(dir: TempDir, extra: &[&str]) -> Self {
+    async fn start_in(dir: TempDir, data: PathBuf, extra: &[&str]) -> Self {
         let range = ports::block(PUBLIC_PORTS + 2);
         let (first, last) = (*range.start(), *range.end());
-        let mut args: Vec<String> = ["server", "--data-dir", "data", "--host", "localhost"]
+        let mut args: Vec<String> = ["server", "--host", "localhost", "--data-dir"]
             .map(String::from)
             .to_vec();
+        args.push(data.display().to_string());
         args.extend(["--agents-listen".into(), format!("127.0.0.1:{}", last - 1)]);
         args.extend(["--api-listen".into(), format!("127.0.0.1:{last}")]);
         args.extend(["--port-range".into(), format!("{first}-{}", last - 2)]);
@@ -106,6 +119,7 @@ impl Stack {
         let agents = SocketAddr::from(([127, 0, 0, 1], last - 1));
         let mut stack = Self {
             dir,
+            data,
             args,
             server: None,
             api,
@@ -154,7 +168,7 @@ impl Stack {
 
     /// The server's data directory.
     pub fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.data.clone()
     }
 
     /// The join string that the first start wrote.

@@ -368,13 +368,13 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
         .expect("a directory");
     let path = mount.path().display().to_string();
     let (status, output) =
-        portcullis_e2e::shell::try_sh(&format!("mount -t tmpfs -o size=6m tmpfs {path}"));
+        portcullis_e2e::shell::try_sh(&format!("mount -t tmpfs -o size=8m tmpfs {path}"));
     if status != 0 {
         portcullis_e2e::skip("full_disk", &output);
         return;
     }
     let _unmount = Unmount(path.clone());
-    let stack = Stack::start_with(&["--data-dir", &path]).await;
+    let stack = Stack::start_on(mount.path()).await;
     let filler = mount.path().join("filler");
     portcullis_e2e::shell::try_sh(&format!(
         "dd if=/dev/zero of={} bs=64k status=none",
