@@ -72,9 +72,13 @@ pub const HTTP_CONNECT_ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a RESET may wait for a clogged channel before it is told on the control connection.
 pub const RESET_FLUSH_TIMEOUT: Duration = portcullis_proto::defaults::RESET_FLUSH_TIMEOUT;
-/// How long a channel whose own side is done waits for the peer's RELEASED before it is dropped. The
-/// peer may still be writing the last bytes to a slow reader.
-pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a channel waits for the peer's RELEASED after a clean end before it is dropped. The peer
+/// may still be writing the last bytes (at most some MiB, in the sockets' buffers) to a slow reader.
+pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a channel waits for the peer's RELEASED after a refusal: some round trips.
+pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a data frame that is sent: with its header four full TLS records.
+pub const CHANNEL_DATA_BYTES_MAX: usize = RELAY_READ_BYTES;
 /// Bytes of one read of a control connection, and so of each idle session's memory.
 pub const CONTROL_READ_BYTES: usize = 1024;
 /// Bytes of control messages that wait for a slow peer: sixteen of the largest.
