@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_net::{Counters, RelayEnd, RelayLimits, Side, TcpConn};
+use portcullis_net::{Counters, RelayEnd, RelayIo as _, RelayLimits, Side, TcpConn};
 use portcullis_policy::Conn;
 use portcullis_telemetry::close::Farewell;
 use portcullis_telemetry::{CloseReason, Ended, KillSwitch, Record, Traffic};
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::admission::Admitted;
+use crate::defaults::CLIENT_WATCH_AFTER;
 use crate::node::Node;
 use crate::open::{self, Upstream};
 use crate::route::Tries;
@@ -83,54 +84,51 @@ async fn story(
 /// most three, under one deadline.
 async fn establish(
     node: &Node,
-    client: &TcpConn,
+    client: &mut TcpConn,
     record: &mut Record,
     kill: &KillSwitch,
     counters: &Arc<Counters>,
 ) -> Result<Established, Ended> {
-    let accepted = Instant::now();
+    let (accepted, server) = (Instant::now(), &node.config.limits);
     let (peer, listener) = (record.peer(), record.listener());
-    let within = accepted + node.config.limits.connect_timeout;
+    let within = accepted + server.connect_timeout;
     let source = bounded(kill, within, source::read(node, client, peer, listener)).await?;
     record.set_client(source.client);
     let mut tries = Tries::default();
     loop {
         let snapshot = node.registry.snapshot();
         let entry = route::entry(node, &snapshot, listener, &tries)?;
-        record.set_entry(&entry);
-        let caps = limits::caps(
-            &node.config.limits,
-            snapshot.plan(&entry.account),
-            &entry.limits,
+        let (id, account, own) = (
+            &entry.endpoint.id,
+            &entry.endpoint.account,
+            entry.endpoint.limits,
         );
-        let mut admitted =
-            node.admission
-                .admit(&entry.id, &entry.account, source.client.ip(), caps)?;
+        record.set_entry(&entry.endpoint);
+        let caps = limits::caps(server, snapshot.plan(account), &own);
+        let mut admitted = node
+            .admission
+            .admit(id, account, source.client.ip(), caps)?;
         let conn = Conn::new(source.client, source.server);
-        let target = decide::decide(node, &snapshot, Arc::clone(&entry), conn, &tries, record)?;
+        let target = decide::decide(node, &snapshot, entry, conn, &tries, record)?;
+        let limits = limits::merged(&own, &target.endpoint.limits);
         admitted.pass_on(
-            &target.id,
-            limits::caps(&node.config.limits, None, &target.limits).endpoint,
+            &target.endpoint.id,
+            limits::caps(server, None, &target.endpoint.limits).endpoint,
         )?;
-        let own = limits::merged(&entry.limits, &target.limits);
-        let deadline = accepted + limits::connect_timeout(&node.config.limits, &own);
-        match bounded(
-            kill,
-            deadline,
-            open::open(node, &target, source, record, deadline),
-        )
-        .await
-        {
+        let within = accepted + limits::connect_timeout(server, &limits);
+        let share = tries.deadline(within, target.others);
+        let open = open::open(node, &target.endpoint, source, record, share);
+        match bounded(kill, within, unless_gone(client, open)).await {
             Ok(upstream) => {
                 record.established(Arc::new(Bytes(Arc::clone(counters))));
-                let limits = limits::relay(&node.config.limits, &own);
+                let limits = limits::relay(server, &limits);
                 return Ok(Established {
                     upstream,
                     limits,
                     _admitted: admitted,
                 });
             }
-            Err(ended) => tries.failed(&target.id, ended)?,
+            Err(ended) => tries.failed(&target.endpoint.id, ended)?,
         }
     }
 }
@@ -147,6 +145,22 @@ async fn bounded<T>(
         () = kill.token().cancelled() => Err(killed(kill, false)),
         done = wait => done,
         () = tokio::time::sleep_until(deadline) => Err(CloseReason::EstablishTimeout.into()),
+    }
+}
+
+/// An open, until the client has gone. Most opens are done before anybody looks.
+async fn unless_gone<T>(
+    client: &mut TcpConn,
+    open: impl Future<Output = Result<T, Ended>>,
+) -> Result<T, Ended> {
+    let gone = async {
+        tokio::time::sleep(CLIENT_WATCH_AFTER).await;
+        std::future::poll_fn(|cx| client.poll_broken(cx)).await
+    };
+    tokio::select! {
+        biased;
+        done = open => done,
+        error = gone => Err(failed(CloseReason::ClientReset, &error)),
     }
 }
 
@@ -199,7 +213,6 @@ fn killed(kill: &KillSwitch, established: bool) -> Ended {
 
 /// Closes the client's side as the reason has it.
 async fn farewell(mut client: TcpConn, ended: &Ended) {
-    use portcullis_net::RelayIo as _;
     match ended.reason.farewell() {
         Farewell::Reset => client.reset(),
         // The relay has shut it down already, and a second time harms nothing. An error means that the

@@ -13,7 +13,7 @@ use portcullis_telemetry::{CloseReason, Ended, Phase, Record};
 
 use crate::defaults::FORWARD_HOPS_MAX;
 use crate::node::Node;
-use crate::route::{self, Tries};
+use crate::route::{self, Routed, Tries};
 
 /// Why a branch of the decision came to nothing.
 enum Failed {
@@ -30,6 +30,8 @@ struct Deciding<'a> {
     tries: &'a Tries,
     record: &'a mut Record,
     hops: u32,
+    /// Whether another member or branch could be tried if the one decided for fails.
+    others: bool,
 }
 
 /// Runs the policies from the member that was routed, to the endpoint whose upstream serves it.
@@ -39,11 +41,12 @@ struct Deciding<'a> {
 pub(crate) fn decide(
     node: &Node,
     snapshot: &Snapshot,
-    entry: Arc<EndpointEntry>,
+    entry: Routed,
     conn: Conn,
     tries: &Tries,
     record: &mut Record,
-) -> Result<Arc<EndpointEntry>, Ended> {
+) -> Result<Routed, Ended> {
+    let others = entry.others;
     let mut deciding = Deciding {
         node,
         snapshot,
@@ -51,14 +54,15 @@ pub(crate) fn decide(
         tries,
         record,
         hops: 0,
+        others,
     };
-    let decided = deciding.at(entry);
-    let hops = deciding.hops;
+    let decided = deciding.at(entry.endpoint);
+    let (hops, others) = (deciding.hops, deciding.others);
     record.mark(Phase::Policy);
     match decided {
         Ok(endpoint) => {
             record.set_endpoint(&endpoint, hops);
-            Ok(endpoint)
+            Ok(Routed { endpoint, others })
         }
         Err(Failed::Final(ended) | Failed::Unreachable(ended)) => Err(ended),
     }
@@ -92,7 +96,10 @@ impl Deciding<'_> {
                 Err(Failed::Unreachable(_)) if on_error == OnError::Continue => {
                     verdict = policy.resume_after(step, &self.conn);
                 }
-                forwarded => return forwarded,
+                forwarded => {
+                    self.others |= on_error == OnError::Continue;
+                    return forwarded;
+                }
             }
         }
     }
@@ -120,7 +127,8 @@ impl Deciding<'_> {
         let pool = pool.ok_or_else(|| Failed::Unreachable(missing()))?;
         let member = route::member(self.node, pool, self.tries);
         let member = member.ok_or_else(|| Failed::Unreachable(self.tries.or_last(missing())))?;
-        self.at(member)
+        self.others |= member.others;
+        self.at(member.endpoint)
     }
 
     fn note(&mut self, endpoint: &EndpointEntry, policy: &Policy, verdict: &Verdict) {

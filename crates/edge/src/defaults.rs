@@ -25,6 +25,9 @@ pub const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const FORWARD_HOPS_MAX: u32 = 16;
 /// Pool members tried for one connection.
 pub const MEMBERS_TRIED_MAX: usize = 3;
+/// An open that takes longer than this ends when its client goes; before, watching costs more than the
+/// slot is worth.
+pub const CLIENT_WATCH_AFTER: Duration = Duration::from_millis(250);
 /// How long a member whose open failed is passed over while others are there.
 pub const MEMBER_REST: Duration = Duration::from_secs(10);
 

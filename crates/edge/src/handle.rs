@@ -122,9 +122,7 @@ impl EdgeHandle {
         let closed_before = node.records.metrics().count_closed_all();
         let error = Error::of(Code::ServerDraining);
         // Agents first: they look for another node while their connections here go on.
-        for session in node.sessions.all() {
-            session.command(Command::Drain(error.clone())).await;
-        }
+        self.tell_sessions(&Command::Drain(error.clone()));
         node.draining.cancel();
         let live = node.records.live();
         let mut cut = 0;
@@ -158,6 +156,16 @@ impl EdgeHandle {
             "edge drained"
         );
         outcome
+    }
+
+    /// In tasks: one actor that is busy must not hold up the others, nor the drain.
+    fn tell_sessions(&self, command: &Command) {
+        for session in self.node.sessions.all() {
+            let command = command.clone();
+            drop(task::spawn("tell session", async move {
+                session.command(command).await
+            }));
+        }
     }
 
     async fn end_sessions(&self, error: Error) {

@@ -10,6 +10,7 @@ use portcullis_model::endpoint::Holder;
 use portcullis_store::{EndpointEntry, Pool, Snapshot};
 use portcullis_telemetry::{CloseReason, Ended};
 use rand::RngExt as _;
+use tokio::time::Instant;
 
 use crate::defaults::{MEMBER_REST, MEMBERS_TRIED_MAX};
 use crate::node::Node;
@@ -35,10 +36,31 @@ impl Tries {
         Ok(())
     }
 
+    /// When an open that begins now must be done: at the deadline, or after its share of the time that is
+    /// left when others could still be tried.
+    pub(crate) fn deadline(&self, within: Instant, others: bool) -> Instant {
+        let now = Instant::now();
+        let left =
+            u32::try_from(MEMBERS_TRIED_MAX.saturating_sub(self.failed.len()).max(1)).unwrap_or(1);
+        if others {
+            now + within.saturating_duration_since(now) / left
+        } else {
+            within
+        }
+    }
+
     /// What to end with when there is nobody left: the last failure, else this.
     pub(crate) fn or_last(&self, otherwise: impl Into<Ended>) -> Ended {
         self.last.clone().unwrap_or_else(|| otherwise.into())
     }
+}
+
+/// A member that was chosen.
+pub(crate) struct Routed {
+    /// The member.
+    pub(crate) endpoint: Arc<EndpointEntry>,
+    /// Whether others could be chosen in its place.
+    pub(crate) others: bool,
 }
 
 /// The endpoint that a connection accepted at `listener` reaches.
@@ -50,7 +72,7 @@ pub(crate) fn entry(
     snapshot: &Snapshot,
     listener: SocketAddr,
     tries: &Tries,
-) -> Result<Arc<EndpointEntry>, Ended> {
+) -> Result<Routed, Ended> {
     let pool = snapshot
         .listener(listener.ip(), listener.port())
         .ok_or(CloseReason::NoEndpoint)?;
@@ -59,7 +81,7 @@ pub(crate) fn entry(
 
 /// A member of the pool, at random: of those that live and whose last open worked, else of those that
 /// live, else of the others, none of which was tried.
-pub(crate) fn member(node: &Node, pool: &Pool, tries: &Tries) -> Option<Arc<EndpointEntry>> {
+pub(crate) fn member(node: &Node, pool: &Pool, tries: &Tries) -> Option<Routed> {
     let rank = |endpoint: &EndpointEntry| {
         if tries.failed.contains(&endpoint.id) {
             None
@@ -71,14 +93,13 @@ pub(crate) fn member(node: &Node, pool: &Pool, tries: &Tries) -> Option<Arc<Endp
             Some(Rank::Well)
         }
     };
-    match pool.members.as_slice() {
-        [only] => rank(only).map(|_| Arc::clone(only)),
-        members => {
-            let ranks: Vec<_> = members.iter().map(|endpoint| rank(endpoint)).collect();
-            let chosen = choose(&ranks, |count| rand::rng().random_range(0..count))?;
-            members.get(chosen).cloned()
-        }
-    }
+    let ranks: Vec<_> = pool.members.iter().map(|endpoint| rank(endpoint)).collect();
+    let chosen = choose(&ranks, |count| rand::rng().random_range(0..count))?;
+    let others = ranks.iter().flatten().count() > 1;
+    pool.members.get(chosen).map(|endpoint| Routed {
+        endpoint: Arc::clone(endpoint),
+        others,
+    })
 }
 
 /// Whether the endpoint can be opened from here: its policy decides, the edge dials, or its session is
@@ -117,6 +138,8 @@ fn choose(ranks: &[Option<Rank>], draw: impl FnOnce(usize) -> usize) -> Option<u
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -133,6 +156,26 @@ mod tests {
         assert_eq!(choose(&[None, Some(Rank::Gone)], |_| 0), Some(1));
         assert_eq!(choose(&[None, None], |_| 0), None);
         assert_eq!(choose(&[], |_| 0), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_gets_its_share_of_the_time_while_others_could_be_tried() {
+        let within = Instant::now() + Duration::from_secs(9);
+        let mut tries = Tries::default();
+        assert_eq!(tries.deadline(within, false), within);
+        assert_eq!(
+            tries.deadline(within, true),
+            Instant::now() + Duration::from_secs(3)
+        );
+        let refused = Ended::from(CloseReason::UpstreamRefused);
+        assert_eq!(
+            tries.failed(&EndpointId::new(1_700_000_000, [1; 16]), refused),
+            Ok(())
+        );
+        assert_eq!(
+            tries.deadline(within, true),
+            Instant::now() + Duration::from_millis(4_500)
+        );
     }
 
     #[test]

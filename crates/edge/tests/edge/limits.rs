@@ -1,0 +1,125 @@
+//! Caps and time limits as a client meets them.
+
+use portcullis_net::proxy_protocol::{Version, encode};
+use portcullis_telemetry::{CloseReason, NodeCommands as _};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::bed::{Bed, assert_reset, echo, eventually, exchange, greeting};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoints_connections_are_capped_and_given_back() {
+    let bed = Bed::start().await;
+    let upstream = echo("e").await;
+    let endpoint = bed
+        .direct_with("tcp://", upstream, |spec| {
+            spec.limits.connections_max = Some(2)
+        })
+        .await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut client = bed.connect(&endpoint).await;
+        greeting(&mut client, 1).await;
+        held.push(client);
+    }
+    assert_reset(&mut bed.connect(&endpoint).await).await;
+    bed.closed(CloseReason::LimitEndpoint).await;
+    drop(held);
+    eventually("the places are given back", || {
+        bed.edge.endpoint_status(&endpoint.id).connections_open == 0
+    })
+    .await;
+    greeting(&mut bed.connect(&endpoint).await, 1).await;
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_source_has_its_own_cap() {
+    let bed = Bed::start().await;
+    let upstream = echo("e").await;
+    let limit =
+        |spec: &mut portcullis_store::DirectSpec| spec.limits.connections_per_source_max = Some(1);
+    let endpoint = bed.direct_with("tcp://", upstream, limit).await;
+    let mut first = bed.connect(&endpoint).await;
+    greeting(&mut first, 1).await;
+    assert_reset(&mut bed.connect(&endpoint).await).await;
+    bed.closed(CloseReason::LimitSource).await;
+    drop(first);
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_the_nodes_cap_connections_are_shed_before_they_have_a_record() {
+    let bed = Bed::with(|config| config.limits.connections_max = 1).await;
+    let endpoint = bed.direct("tcp://", echo("e").await).await;
+    let mut first = bed.connect(&endpoint).await;
+    greeting(&mut first, 1).await;
+    let mut second = bed.connect(&endpoint).await;
+    assert_reset(&mut second).await;
+    assert_eq!(bed.records.metrics().accept_shed.get(), 1);
+    assert_eq!(bed.records.metrics().count_opened(), 1);
+    drop(first);
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_ends_at_its_endpoints_idle_timeout() {
+    let bed = Bed::start().await;
+    let upstream = echo("e").await;
+    let endpoint = bed
+        .direct_with("tcp://", upstream, |spec| {
+            spec.limits.idle_timeout_ms = Some(200)
+        })
+        .await;
+    let mut client = bed.connect(&endpoint).await;
+    greeting(&mut client, 1).await;
+    assert_reset(&mut client).await;
+    bed.closed(CloseReason::IdleTimeout).await;
+    bed.finish().await;
+}
+
+fn trusting(config: &mut portcullis_edge::EdgeConfig) {
+    config.trusted_proxies = vec!["127.0.0.0/8".parse().expect("network")];
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_peers_proxy_header_names_the_client() {
+    let bed = Bed::with(trusting).await;
+    let endpoint = bed.direct("tcp://", echo("e").await).await;
+    for version in [Version::V1, Version::V2] {
+        let mut client = bed.connect(&endpoint).await;
+        let (named, server) = (
+            "203.0.113.9:4711".parse().expect("address"),
+            "203.0.113.1:22".parse().expect("address"),
+        );
+        client
+            .write_all(&encode(version, named, server, &[]))
+            .await
+            .expect("write");
+        greeting(&mut client, 1).await;
+        assert_eq!(bed.edge.connections()[0].client, named);
+        assert_eq!(
+            exchange(client, b"after the header").await,
+            b"after the header"
+        );
+        eventually("the connection has ended", || {
+            bed.records.live().count() == 0
+        })
+        .await;
+    }
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_peer_without_a_header_is_reset() {
+    let bed = Bed::with(trusting).await;
+    let endpoint = bed.direct("tcp://", echo("e").await).await;
+    let mut client: TcpStream = bed.connect(&endpoint).await;
+    client
+        .write_all(b"SSH-2.0-plain bytes\r\n")
+        .await
+        .expect("write");
+    assert_reset(&mut client).await;
+    bed.closed(CloseReason::ProxyHeaderInvalid).await;
+    bed.finish().await;
+}

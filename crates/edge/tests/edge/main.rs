@@ -1,0 +1,11 @@
+//! The edge in one process, against a real store and a fake agent that speaks the real protocol: what
+//! a client sees, and what the node tells of it. After every test opened = closed + open.
+
+mod agent;
+mod bed;
+mod limits;
+mod paths;
+mod policy;
+mod ports;
+mod sessions;
+mod shutdown;

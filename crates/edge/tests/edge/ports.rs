@@ -1,0 +1,96 @@
+//! Listeners follow the endpoints.
+
+use std::net::SocketAddr;
+
+use portcullis_model::Code;
+use portcullis_proto::message::Bind;
+use portcullis_store::DirectSpec;
+use portcullis_telemetry::{EndpointState, NodeCommands as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::agent::{Agent, Identity};
+use crate::bed::{Bed, PATIENCE, dial, echo, eventually, exchange, greeting};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_opens_with_its_endpoint_and_closes_behind_it_while_connections_go_on() {
+    let bed = Bed::start().await;
+    let (_, token) = bed.credential().await;
+    let mut agent = Agent::connect(&bed, &Identity::new(1, token)).await;
+    let address = SocketAddr::new(bed.ip, 20_700);
+    assert!(
+        TcpStream::connect(address).await.is_err(),
+        "no endpoint, no listener"
+    );
+    bed.reserve(20_700).await;
+    let bound = agent.bind("tcp://edge.test:20700", echo("e").await).await;
+    let mut client = dial(address);
+    greeting(&mut client, 1).await;
+    bed.registry
+        .unbind_endpoint(&agent.session, &bound.endpoint_id)
+        .await
+        .expect("unbound");
+    eventually("the port is closed", || {
+        std::net::TcpStream::connect(address).is_err()
+    })
+    .await;
+    assert_eq!(exchange(client, b"still here").await, b"still here");
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_reported_and_tried_again() {
+    let bed = Bed::start().await;
+    let address = SocketAddr::new(bed.ip, 20_701);
+    let holder = TcpListener::bind(address).await.expect("free");
+    let spec = DirectSpec {
+        name: "taken".to_owned(),
+        url: "tcp://edge.test:20701".to_owned(),
+        upstream: format!("tcp://{}", echo("e").await),
+        ..DirectSpec::default()
+    };
+    let endpoint = bed
+        .registry
+        .bind_direct(&bed.account, spec)
+        .await
+        .expect("in the registry")
+        .value;
+    match bed.edge.settled(&endpoint.id, PATIENCE).await {
+        EndpointState::Failed(error) => assert_eq!(error.code, Code::PortTaken),
+        other => panic!("{other:?}"),
+    }
+    drop(holder);
+    eventually("the port is taken over once it is free", || {
+        bed.edge.endpoint_status(&endpoint.id).state == EndpointState::Programmed
+    })
+    .await;
+    greeting(&mut bed.connect(&endpoint).await, 1).await;
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_told_that_its_port_is_taken() {
+    let bed = Bed::start().await;
+    let (_, token) = bed.credential().await;
+    let mut agent = Agent::connect(&bed, &Identity::new(1, token)).await;
+    bed.reserve(20_702).await;
+    let _holder = TcpListener::bind(SocketAddr::new(bed.ip, 20_702))
+        .await
+        .expect("free");
+    let bind = Bind {
+        url: "tcp://edge.test:20702".to_owned(),
+        ..Bind::default()
+    };
+    let refused = agent
+        .bind_with(bind, echo("e").await)
+        .await
+        .expect_err("taken");
+    assert_eq!(refused.code, Code::PortTaken);
+    assert!(
+        bed.registry
+            .snapshot()
+            .public("edge.test", 20_702)
+            .is_none(),
+        "nothing stays bound"
+    );
+    bed.finish().await;
+}

@@ -1,0 +1,80 @@
+//! Draining: agents first, listeners closed, connections finish or are cut with a reason.
+
+use std::time::Duration;
+
+use portcullis_model::Code;
+use portcullis_proto::message::EdgeMessage;
+use portcullis_telemetry::{CloseReason, DrainOutcome, NodeCommands as _};
+use tokio::net::TcpStream;
+
+use crate::agent::{Agent, Identity};
+use crate::bed::{Bed, assert_reset, echo, eventually, exchange, greeting, soon};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_lets_connections_finish_and_cuts_those_that_do_not() {
+    let bed = Bed::start().await;
+    let (_, token) = bed.credential().await;
+    let identity = Identity::new(1, token);
+    let mut agent = Agent::connect(&bed, &identity).await;
+    let bound = agent.bind("tcp://", echo("e").await).await;
+    let endpoint = bed
+        .registry
+        .snapshot()
+        .endpoint_by_id(&bound.endpoint_id)
+        .expect("in the snapshot")
+        .record()
+        .clone();
+    let address = bed.address(&endpoint);
+    let mut finishing = bed.connect(&endpoint).await;
+    let mut staying = bed.connect(&endpoint).await;
+    greeting(&mut finishing, 1).await;
+    greeting(&mut staying, 1).await;
+
+    let edge = bed.edge.clone();
+    let drain = tokio::spawn(async move { edge.drain(Duration::from_secs(2)).await });
+    assert!(
+        matches!(agent.hear().await, EdgeMessage::Drain(drain) if drain.code == Code::ServerDraining)
+    );
+    eventually("the public port is closed", || {
+        std::net::TcpStream::connect(address).is_err()
+    })
+    .await;
+    let refused = Agent::try_connect(
+        &bed,
+        &Identity {
+            generation: 2,
+            ..identity
+        },
+    )
+    .await
+    .err()
+    .expect("refused");
+    assert_eq!(refused.code, Code::ServerDraining);
+    assert_eq!(exchange(finishing, b"to the end").await, b"to the end");
+    assert!(!drain.is_finished(), "it waits for the other");
+    assert_reset(&mut staying).await;
+    assert_eq!(
+        soon("the drain", drain).await.expect("no panic"),
+        DrainOutcome {
+            finished: 1,
+            cut: 1
+        }
+    );
+    assert_eq!(bed.records.metrics().count_closed(CloseReason::Drained), 1);
+    assert!(matches!(agent.hear().await, EdgeMessage::Error(fatal) if fatal.retry));
+    assert!(
+        TcpStream::connect(bed.edge.agent_addr()).await.is_err(),
+        "the agent port is closed"
+    );
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_with_nothing_to_wait_for_is_over_at_once() {
+    let bed = Bed::start().await;
+    let begun = std::time::Instant::now();
+    let outcome = bed.edge.drain(Duration::from_secs(60)).await;
+    assert_eq!(outcome, DrainOutcome::default());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    bed.finish().await;
+}
