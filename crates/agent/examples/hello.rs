@@ -14,10 +14,15 @@ use tokio::io::{AsyncWriteExt as _, copy, split};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let token = std::env::args().nth(1).ok_or_else(|| Error::of(Code::AuthtokenMissing))?;
+    let token = std::env::args()
+        .nth(1)
+        .ok_or_else(|| Error::of(Code::AuthtokenMissing))?;
 
     // The session is up when this returns; from here on it reconnects by itself.
-    let agent = Agent::builder().authtoken(Secret::new(token)).connect().await?;
+    let agent = Agent::builder()
+        .authtoken(Secret::new(token))
+        .connect()
+        .await?;
 
     // No URL: a random public address. Dropping the listener closes the endpoint.
     let mut listener = agent.listen(EndpointOptions::new().name("hello")).await?;

@@ -68,7 +68,9 @@ impl Agent {
             return Err(Error::new(Code::ConfigInvalid, what));
         }
         let (sender, queue) = mpsc::channel(defaults::ACCEPT_QUEUE);
-        let endpoint = self.shared().add(options, own_upstream(), Sink::Queue(sender))?;
+        let endpoint = self
+            .shared()
+            .add(options, own_upstream(), Sink::Queue(sender))?;
         let listener = Listener::new(self.clone(), Arc::clone(&endpoint), queue);
         endpoint.bound().await?;
         Ok(listener)
@@ -83,7 +85,11 @@ impl Agent {
     ///
     /// # Cancel safety
     /// When the future is dropped the endpoint is given up.
-    pub async fn forward(&self, options: EndpointOptions, upstream: &str) -> Result<Forwarder, Error> {
+    pub async fn forward(
+        &self,
+        options: EndpointOptions,
+        upstream: &str,
+    ) -> Result<Forwarder, Error> {
         let endpoint = self.add_forwarder(options, upstream)?;
         let forwarder = Forwarder::new(self.clone(), Arc::clone(&endpoint));
         endpoint.bound().await?;
@@ -121,7 +127,10 @@ impl Agent {
             (None, _) => None,
             (Some(text), Sink::Forward(_)) => Some(upstream::parse(text)?),
             (Some(_), Sink::Queue(_) | Sink::Closed) => {
-                return Err(Error::new(Code::UpstreamInvalid, format!("`{name}` has no upstream to change")));
+                return Err(Error::new(
+                    Code::UpstreamInvalid,
+                    format!("`{name}` has no upstream to change"),
+                ));
             }
         };
         let mut changed = endpoint.wanted_now().options;
@@ -151,18 +160,27 @@ impl Agent {
 
     /// All endpoints as they stand now, in order of creation.
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
-        self.shared().endpoints().iter().map(|endpoint| endpoint.status()).collect()
+        self.shared()
+            .endpoints()
+            .iter()
+            .map(|endpoint| endpoint.status())
+            .collect()
     }
 
     /// What was asked for under a name.
     pub(crate) fn wanted(&self, name: &str) -> Option<EndpointOptions> {
-        self.shared().find(name).map(|endpoint| endpoint.wanted_now().options)
+        self.shared()
+            .find(name)
+            .map(|endpoint| endpoint.wanted_now().options)
     }
 
     /// The endpoint that has this id at the server.
     pub fn endpoint_by_id(&self, id: &EndpointId) -> Option<EndpointStatus> {
         let endpoints = self.shared().endpoints();
-        endpoints.iter().find(|endpoint| endpoint.id().as_ref() == Some(id)).map(|endpoint| endpoint.status())
+        endpoints
+            .iter()
+            .find(|endpoint| endpoint.id().as_ref() == Some(id))
+            .map(|endpoint| endpoint.status())
     }
 
     /// What the agent shows of itself; changes are published at once, figures every second.
@@ -179,7 +197,10 @@ impl Agent {
     /// rest and says goodbye.
     pub async fn shutdown(&self, wait: Duration) {
         let shared = self.shared();
-        shared.close_all(&Error::new(Code::AgentStopped, "the agent is shutting down"));
+        shared.close_all(&Error::new(
+            Code::AgentStopped,
+            "the agent is shutting down",
+        ));
         let ended = async {
             tokio::select! {
                 biased; // when it has ended there is nothing to wait for
@@ -207,21 +228,35 @@ impl Agent {
         let shared = Arc::new(Shared::new(settings, identity));
         shared.publish();
         // Both end with `stop`, which the last handle cancels.
-        drop(portcullis_net::task::spawn("agent status", Arc::clone(&shared).keep_publishing()));
-        drop(portcullis_net::task::spawn("agent", supervisor::run(Arc::clone(&shared))));
-        Ok(Self { handle: Arc::new(Handle { shared }) })
+        drop(portcullis_net::task::spawn(
+            "agent status",
+            Arc::clone(&shared).keep_publishing(),
+        ));
+        drop(portcullis_net::task::spawn(
+            "agent",
+            supervisor::run(Arc::clone(&shared)),
+        ));
+        Ok(Self {
+            handle: Arc::new(Handle { shared }),
+        })
     }
 
     /// Waits for the first attempt's outcome.
     pub(crate) async fn first_attempt(&self) -> Result<(), Error> {
         let mut first = self.shared().first.subscribe();
         let settled = first.wait_for(Option::is_some).await;
-        settled.ok().and_then(|first| first.clone()).unwrap_or(Ok(()))
+        settled
+            .ok()
+            .and_then(|first| first.clone())
+            .unwrap_or(Ok(()))
     }
 
     /// The endpoint's holder is gone.
     pub(crate) fn release(&self, endpoint: &Arc<LocalEndpoint>) {
-        self.shared().remove(endpoint, Error::new(Code::EndpointNotFound, "the endpoint was closed"));
+        self.shared().remove(
+            endpoint,
+            Error::new(Code::EndpointNotFound, "the endpoint was closed"),
+        );
     }
 
     /// Closes an endpoint and waits until the server knows, but not for a server that hangs.
@@ -229,7 +264,10 @@ impl Agent {
         self.release(endpoint);
         let unbound = tokio::time::timeout(defaults::UNBIND_WAIT, endpoint.unheld()).await;
         if unbound.is_err() {
-            tracing::warn!(endpoint = endpoint.name(), "the server has not confirmed the unbind in time");
+            tracing::warn!(
+                endpoint = endpoint.name(),
+                "the server has not confirmed the unbind in time"
+            );
         }
     }
 
@@ -238,7 +276,11 @@ impl Agent {
         self.shared().local_api(addr);
     }
 
-    fn add_forwarder(&self, options: EndpointOptions, upstream: &str) -> Result<Arc<LocalEndpoint>, Error> {
+    fn add_forwarder(
+        &self,
+        options: EndpointOptions,
+        upstream: &str,
+    ) -> Result<Arc<LocalEndpoint>, Error> {
         options.check()?;
         let parsed = upstream::parse(upstream)?;
         let shown = parsed.to_string();
@@ -246,7 +288,12 @@ impl Agent {
     }
 
     fn find(&self, name: &str) -> Result<Arc<LocalEndpoint>, Error> {
-        let missing = || Error::new(Code::EndpointNotFound, format!("this agent has no endpoint named `{name}`"));
+        let missing = || {
+            Error::new(
+                Code::EndpointNotFound,
+                format!("this agent has no endpoint named `{name}`"),
+            )
+        };
         self.shared().find(name).ok_or_else(missing)
     }
 
@@ -258,6 +305,13 @@ impl Agent {
 /// What a listener shows as its upstream: the program.
 fn own_upstream() -> String {
     let exe = std::env::current_exe().ok();
-    let name = exe.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
-    format!("app://{}?pid={}", name.as_deref().unwrap_or("program"), std::process::id())
+    let name = exe
+        .as_deref()
+        .and_then(|path| path.file_name())
+        .map(|name| name.to_string_lossy().into_owned());
+    format!(
+        "app://{}?pid={}",
+        name.as_deref().unwrap_or("program"),
+        std::process::id()
+    )
 }

@@ -15,7 +15,11 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(first: Duration, max: Duration) -> Self {
-        Self { first, max: max.max(first), attempts: 0 }
+        Self {
+            first,
+            max: max.max(first),
+            attempts: 0,
+        }
     }
 
     /// Attempts since the last success.
@@ -35,7 +39,10 @@ impl Backoff {
 
     /// The next wait: `draw` in 2^64 of the ceiling.
     fn next_from(&mut self, draw: u64) -> Duration {
-        let ceiling = self.first.saturating_mul(1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX)).min(self.max);
+        let ceiling = self
+            .first
+            .saturating_mul(1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX))
+            .min(self.max);
         self.attempts = self.attempts.saturating_add(1);
         let nanos = u128::from(draw) * ceiling.as_nanos() / u128::from(u64::MAX);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -49,8 +56,13 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_cap_and_start_over_after_a_success() {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-        let waits: Vec<u128> = (0..9).map(|_| backoff.next_from(u64::MAX).as_millis()).collect();
-        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]);
+        let waits: Vec<u128> = (0..9)
+            .map(|_| backoff.next_from(u64::MAX).as_millis())
+            .collect();
+        assert_eq!(
+            waits,
+            [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]
+        );
         assert_eq!(backoff.attempts(), 9);
         backoff.reset();
         assert_eq!(backoff.next_from(u64::MAX), Duration::from_millis(500));

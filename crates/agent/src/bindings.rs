@@ -82,7 +82,9 @@ impl Bindings {
                 self.held.insert(endpoint.number, held);
             }
         }
-        self.held.retain(|_, held| !(held.endpoint.is_closed() && matches!(held.stage, Stage::Waiting(_))));
+        self.held.retain(|_, held| {
+            !(held.endpoint.is_closed() && matches!(held.stage, Stage::Waiting(_)))
+        });
     }
 
     /// Endpoints that need a step now, in order of their creation.
@@ -92,7 +94,9 @@ impl Bindings {
         let step = |held: &Held| match &held.stage {
             Stage::Waiting(at) if *at <= now && !held.endpoint.is_closed() => Some(Step::Bind),
             Stage::Bound(id, _) if held.endpoint.is_closed() => Some(Step::Unbind(id.clone())),
-            Stage::Bound(id, has) if held.endpoint.revision() > *has => Some(Step::Update(id.clone())),
+            Stage::Bound(id, has) if held.endpoint.revision() > *has => {
+                Some(Step::Update(id.clone()))
+            }
             _ => None,
         };
         let due = |(number, held): (&u64, &Held)| {
@@ -105,7 +109,9 @@ impl Bindings {
     /// sent wait for an answer to make room, not for the time.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let waiting = |held: &Held| match held.stage {
-            Stage::Waiting(at) => Some(at).filter(|at| self.looked_at.is_none_or(|looked| *at > looked)),
+            Stage::Waiting(at) => {
+                Some(at).filter(|at| self.looked_at.is_none_or(|looked| *at > looked))
+            }
             _ => None,
         };
         self.held.values().filter_map(waiting).min()
@@ -113,7 +119,9 @@ impl Bindings {
 
     /// A step was sent as request `req`, for `revision` of what is wanted.
     pub(crate) fn asked(&mut self, number: u64, req: u64, step: Step, revision: u64) {
-        let Some(held) = self.held.get_mut(&number) else { return };
+        let Some(held) = self.held.get_mut(&number) else {
+            return;
+        };
         self.requests.insert(req, number);
         held.stage = match step {
             Step::Bind => Stage::Binding(revision),
@@ -125,7 +133,8 @@ impl Bindings {
     /// A bind could not even be sent; it is tried again later.
     pub(crate) fn postpone(&mut self, number: u64) {
         if let Some(held) = self.held.get_mut(&number) {
-            held.stage = Stage::Waiting(Instant::now() + defaults::REBIND_FIRST + held.backoff.next());
+            held.stage =
+                Stage::Waiting(Instant::now() + defaults::REBIND_FIRST + held.backoff.next());
         }
     }
 
@@ -139,7 +148,9 @@ impl Bindings {
     /// The bind `req` was accepted: the endpoint and the revision that the server has.
     pub(crate) fn bound(&mut self, req: u64, id: &EndpointId) -> Option<(Arc<LocalEndpoint>, u64)> {
         let held = self.held.get_mut(&self.requests.remove(&req)?)?;
-        let Stage::Binding(revision) = held.stage else { return None };
+        let Stage::Binding(revision) = held.stage else {
+            return None;
+        };
         held.stage = Stage::Bound(id.clone(), revision);
         held.backoff.reset();
         Some((Arc::clone(held.endpoint.endpoint()), revision))
@@ -170,10 +181,12 @@ impl Bindings {
 
     /// The server took an endpoint offline.
     pub(crate) fn stopped(&mut self, id: &EndpointId) -> Option<Arc<LocalEndpoint>> {
-        let has = |held: &Held| {
-            matches!(&held.stage, Stage::Bound(bound, _) | Stage::Updating(bound, _) | Stage::Leaving(bound) if bound == id)
-        };
-        let number = self.held.iter().find(|(_, held)| has(held)).map(|(number, _)| *number)?;
+        let has = |held: &Held| matches!(&held.stage, Stage::Bound(bound, _) | Stage::Updating(bound, _) | Stage::Leaving(bound) if bound == id);
+        let number = self
+            .held
+            .iter()
+            .find(|(_, held)| has(held))
+            .map(|(number, _)| *number)?;
         let held = self.held.remove(&number)?;
         Some(Arc::clone(held.endpoint.endpoint()))
     }
@@ -185,5 +198,130 @@ impl Bindings {
                 held.endpoint.unplaced(id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use portcullis_model::{Code, Error};
+
+    use super::*;
+    use crate::endpoint::Sink;
+    use crate::options::{EndpointOptions, EndpointUpdate};
+
+    fn endpoint(number: u64) -> Arc<LocalEndpoint> {
+        let options = EndpointOptions::new().name(format!("e{number}"));
+        Arc::new(LocalEndpoint::new(
+            number,
+            options,
+            String::new(),
+            Sink::Closed,
+        ))
+    }
+
+    fn id(byte: u8) -> EndpointId {
+        EndpointId::new(1_700_000_000, [byte; 16])
+    }
+
+    fn steps(bindings: &mut Bindings) -> Vec<(u64, Step)> {
+        bindings
+            .due()
+            .into_iter()
+            .map(|(number, _, step)| (number, step))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_is_bound_changed_and_given_up() {
+        let (mut bindings, wanted) = (Bindings::default(), endpoint(1));
+        bindings.sync(&[Arc::clone(&wanted)]);
+        assert_eq!(steps(&mut bindings), [(1, Step::Bind)]);
+        bindings.asked(1, 10, Step::Bind, wanted.revision());
+        assert_eq!(steps(&mut bindings), [], "it waits for the answer");
+        assert_eq!(
+            bindings.bound(10, &id(1)).map(|(_, revision)| revision),
+            Some(1)
+        );
+        assert_eq!(steps(&mut bindings), []);
+
+        wanted.change(EndpointUpdate::default(), None);
+        assert_eq!(steps(&mut bindings), [(1, Step::Update(id(1)))]);
+        bindings.asked(1, 11, Step::Update(id(1)), wanted.revision());
+        assert!(matches!(
+            bindings.answered(11),
+            Some(Outcome::Updated(_, 2))
+        ));
+
+        wanted.close(Error::of(Code::EndpointNotFound));
+        bindings.sync(&[]);
+        assert_eq!(steps(&mut bindings), [(1, Step::Unbind(id(1)))]);
+        bindings.asked(1, 12, Step::Unbind(id(1)), wanted.revision());
+        assert!(matches!(bindings.answered(12), Some(Outcome::Unbound(_, gone)) if gone == id(1)));
+        wanted.unheld().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closed_while_the_bind_is_on_its_way_means_unbind_after_the_answer() {
+        let (mut bindings, wanted) = (Bindings::default(), endpoint(1));
+        bindings.sync(&[Arc::clone(&wanted)]);
+        bindings.asked(1, 10, Step::Bind, 1);
+        wanted.close(Error::of(Code::EndpointNotFound));
+        bindings.sync(&[]);
+        assert_eq!(steps(&mut bindings), []);
+        assert!(bindings.bound(10, &id(1)).is_some());
+        assert_eq!(steps(&mut bindings), [(1, Step::Unbind(id(1)))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_bind_is_tried_again_later_unless_it_is_closed() {
+        let (mut bindings, wanted) = (Bindings::default(), endpoint(1));
+        bindings.sync(&[Arc::clone(&wanted)]);
+        assert_eq!(steps(&mut bindings), [(1, Step::Bind)]);
+        assert_eq!(
+            bindings.next_deadline(),
+            None,
+            "what was due at the last look waits for an answer"
+        );
+        bindings.asked(1, 10, Step::Bind, 1);
+        assert!(matches!(
+            bindings.answered(10),
+            Some(Outcome::BindRefused(_))
+        ));
+        let again = bindings.next_deadline().expect("later");
+        assert!(again >= Instant::now() + defaults::REBIND_FIRST);
+        assert_eq!(steps(&mut bindings), []);
+        tokio::time::advance(again - Instant::now() + Duration::from_millis(1)).await;
+        assert_eq!(steps(&mut bindings), [(1, Step::Bind)]);
+        wanted.close(Error::of(Code::EndpointNotFound));
+        bindings.sync(&[]);
+        assert_eq!(steps(&mut bindings), []);
+        wanted.unheld().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_session_takes_its_ids_but_not_a_successors() {
+        let wanted = endpoint(1);
+        let place = |id: &EndpointId| {
+            let id = id.clone();
+            wanted.set_place(|place| {
+                place.state = crate::status::EndpointState::Online;
+                place.id = Some(id);
+            });
+        };
+        let bound = |req, id: &EndpointId| {
+            let mut bindings = Bindings::default();
+            bindings.sync(&[Arc::clone(&wanted)]);
+            bindings.asked(1, req, Step::Bind, 1);
+            bindings.bound(req, id).expect("asked for");
+            bindings
+        };
+        let (old, new) = (bound(1, &id(1)), bound(1, &id(2)));
+        place(&id(2));
+        old.end();
+        assert_eq!(wanted.id(), Some(id(2)));
+        new.end();
+        assert_eq!(wanted.id(), None);
     }
 }

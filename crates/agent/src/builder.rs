@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use portcullis_model::{Code, Error, Secret};
 
+use crate::Agent;
 use crate::defaults;
 use crate::server::ServerSources;
-use crate::Agent;
 
 /// Settings of an agent. Ends with [`connect`](Self::connect) or [`start`](Self::start).
 #[derive(Debug, Clone)]

@@ -44,7 +44,11 @@ pub(crate) struct Registered<'c>(&'c Context, u64);
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.0.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+        self.0
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.1);
     }
 }
 
@@ -52,7 +56,10 @@ impl Context {
     /// Lets an `abort` from the control connection reach the stream.
     pub(crate) fn register(&self, stream: &TunnelStream) -> Registered<'_> {
         let (channel, handle) = (stream.channel(), stream.abort_handle());
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).insert(channel, handle);
+        self.streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(channel, handle);
         Registered(self, channel)
     }
 
@@ -195,7 +202,11 @@ impl Channels {
 
     /// The edge dropped a channel: its stream ends like a reset.
     pub(crate) fn abort(&self, channel: u64) {
-        let streams = self.context.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = self
+            .context
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(stream) = streams.get(&channel) {
             stream.abort();
         }
@@ -205,8 +216,14 @@ impl Channels {
     pub(crate) async fn end(mut self) {
         self.context.token.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(defaults::RESET_WAIT, all).await.is_err() {
-            tracing::warn!(left = self.tasks.len(), "channels were dropped: they did not end in time");
+        if tokio::time::timeout(defaults::RESET_WAIT, all)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.tasks.len(),
+                "channels were dropped: they did not end in time"
+            );
         }
     }
 }
@@ -237,7 +254,9 @@ async fn run(context: Arc<Context>, opening: Arc<Semaphore>, number: u64) -> Res
         let (header, first, open) = match accepted {
             Ok(accepted) => accepted,
             // The edge may close idle channels as it likes, but not at once.
-            Err(error) if !served && since.elapsed() < defaults::CHANNEL_USELESS_BEFORE => return Err(error),
+            Err(error) if !served && since.elapsed() < defaults::CHANNEL_USELESS_BEFORE => {
+                return Err(error);
+            }
             Err(_) => return Ok(()),
         };
         served = true;
@@ -256,9 +275,20 @@ async fn open(context: &Context, opening: &Semaphore, number: u64) -> Result<Cha
     let stream = dial::connect(&context.shared.settings, deadline).await?;
     let exporter = tls::exporter(&stream)?;
     let mac = channel_mac(&context.key, &context.session, number, &exporter);
-    let hello = ChannelHello { session_id: context.session.clone(), channel: number, mac };
+    let hello = ChannelHello {
+        session_id: context.session.clone(),
+        channel: number,
+        mac,
+    };
     let mut writer = Writer::new(stream);
-    let late = || Error::new(portcullis_model::Code::ServerUnreachable, "the server did not take the channel in time");
-    timeout_at(deadline, writer.send(&FirstMessage::Channel(hello))).await.map_err(|_| late())??;
+    let late = || {
+        Error::new(
+            portcullis_model::Code::ServerUnreachable,
+            "the server did not take the channel in time",
+        )
+    };
+    timeout_at(deadline, writer.send(&FirstMessage::Channel(hello)))
+        .await
+        .map_err(|_| late())??;
     Ok(Channel::agent(number, writer.into_inner()))
 }

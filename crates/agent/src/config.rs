@@ -159,7 +159,10 @@ impl AgentConfig {
             merge::anchor_paths(&mut one, file.parent().unwrap_or(Path::new("")));
             merge::merge(&mut document, one);
         }
-        let shown: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        let shown: Vec<String> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
         check::document(&document, &shown.join(" + "), overrides)
     }
 
@@ -183,7 +186,9 @@ impl AgentConfig {
 
     /// The endpoint entry of that name.
     pub fn endpoint(&self, name: &str) -> Option<&EndpointEntry> {
-        self.endpoints.iter().find(|entry| entry.options.name == name)
+        self.endpoints
+            .iter()
+            .find(|entry| entry.options.name == name)
     }
 
     /// An agent with these settings; state directory and data directories are for the caller to add.
@@ -219,13 +224,21 @@ impl EndpointEntry {
 pub(crate) fn read_text(file: &Path, bytes_max: u64) -> Result<String, Error> {
     use std::io::Read as _;
     let unreadable = |cause: &dyn std::fmt::Display| {
-        Error::new(Code::ConfigUnreadable, format!("cannot read {}: {cause}", file.display()))
+        Error::new(
+            Code::ConfigUnreadable,
+            format!("cannot read {}: {cause}", file.display()),
+        )
     };
     let opened = std::fs::File::open(file).map_err(|error| unreadable(&error))?;
     let mut text = String::new();
-    let read = opened.take(bytes_max + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+    let read = opened
+        .take(bytes_max + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| unreadable(&error))?;
     if read as u64 > bytes_max {
-        return Err(unreadable(&format_args!("it is larger than {bytes_max} bytes")));
+        return Err(unreadable(&format_args!(
+            "it is larger than {bytes_max} bytes"
+        )));
     }
     Ok(text)
 }

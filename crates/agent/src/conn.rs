@@ -51,8 +51,15 @@ impl Conn {
         counters: Arc<Counters>,
     ) -> (Self, oneshot::Receiver<Returned>) {
         let (back, returned) = oneshot::channel();
-        let conn =
-            Self { stream: Some(stream), back: Some(back), header, first, counters, read_to_end: false, shut: false };
+        let conn = Self {
+            stream: Some(stream),
+            back: Some(back),
+            header,
+            first,
+            counters,
+            read_to_end: false,
+            shut: false,
+        };
         (conn, returned)
     }
 
@@ -86,13 +93,18 @@ impl Conn {
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TunnelStream>> {
-        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.stream
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
 impl std::fmt::Debug for Conn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Conn").field("peer", &self.header.client).finish_non_exhaustive()
+        f.debug_struct("Conn")
+            .field("peer", &self.header.client)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,7 +112,12 @@ impl Drop for Conn {
     fn drop(&mut self) {
         let panicked = std::thread::panicking();
         if let (Some(stream), Some(back)) = (self.stream.take(), self.back.take()) {
-            let returned = Returned { stream, read_to_end: self.read_to_end, shut: self.shut, panicked };
+            let returned = Returned {
+                stream,
+                read_to_end: self.read_to_end,
+                shut: self.shut,
+                panicked,
+            };
             // Nobody takes it when the session has ended; the stream is dropped with its channel.
             back.send(returned).ok();
         }
@@ -134,7 +151,11 @@ impl Returned {
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.first.has_remaining() {
             let taken = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first.split_to(taken));
@@ -154,7 +175,11 @@ impl AsyncRead for Conn {
 }
 
 impl AsyncWrite for Conn {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = self.stream()?.poll_write(cx, bytes);
         if let Poll::Ready(Ok(count)) = &written {
             self.counters.add(Side::Upstream, *count as u64);

@@ -23,15 +23,28 @@ use crate::endpoint::{LocalEndpoint, Sink};
 use crate::record::{End, Record};
 
 /// Serves one OPEN and returns the channel if it can serve another.
-pub(crate) async fn serve(context: &Context, header: OpenHeader, first: Bytes, opening: AgentOpening) -> Option<Channel> {
+pub(crate) async fn serve(
+    context: &Context,
+    header: OpenHeader,
+    first: Bytes,
+    opening: AgentOpening,
+) -> Option<Channel> {
     let Some(endpoint) = context.routes.find(&header.endpoint_id).await else {
-        let error = Error::new(Code::EndpointNotFound, "the agent does not serve this endpoint");
+        let error = Error::new(
+            Code::EndpointNotFound,
+            "the agent does not serve this endpoint",
+        );
         tracing::warn!(connection = %header.connection_id, endpoint = %header.endpoint_id, "refused: unknown endpoint");
         return opening.refuse(&error).await;
     };
     let record = Record::open(&endpoint, &header, &context.shared.total);
     match &*endpoint.sink() {
-        Sink::Forward(upstream) => forward(context, &endpoint, upstream, &header, first, opening, record).await,
+        Sink::Forward(upstream) => {
+            forward(
+                context, &endpoint, upstream, &header, first, opening, record,
+            )
+            .await
+        }
         Sink::Queue(queue) => hand_over(context, queue, header, first, opening, record).await,
         Sink::Closed => {
             let error = Error::new(Code::EndpointNotFound, "the agent has closed this endpoint");
@@ -51,7 +64,9 @@ async fn forward(
     record: Record,
 ) -> Option<Channel> {
     let deadline = Instant::now() + defaults::UPSTREAM_DIAL_TIMEOUT;
-    let proxy_header = endpoint.proxy_protocol().map(|version| proxy_header(version, header));
+    let proxy_header = endpoint
+        .proxy_protocol()
+        .map(|version| proxy_header(version, header));
     let dialled = tokio::select! {
         biased; // who ends comes before who begins
         () = context.token.cancelled() => return ended(record),
@@ -78,7 +93,15 @@ async fn forward(
     let end = match begin(&mut to, &first, deadline, &record).await {
         Ok(()) => {
             let kill = &context.token;
-            relay(&mut from, &mut to, &RelayLimits::default(), record.counters(), kill).await.into()
+            relay(
+                &mut from,
+                &mut to,
+                &RelayLimits::default(),
+                record.counters(),
+                kill,
+            )
+            .await
+            .into()
         }
         Err(error) => {
             from.reset();
@@ -90,16 +113,36 @@ async fn forward(
 }
 
 /// Writes what the client said before the upstream was there; at most 16 KiB.
-async fn begin(to: &mut UpstreamStream, first: &[u8], deadline: Instant, record: &Record) -> Result<(), Error> {
+async fn begin(
+    to: &mut UpstreamStream,
+    first: &[u8],
+    deadline: Instant,
+    record: &Record,
+) -> Result<(), Error> {
     if first.is_empty() {
         return Ok(());
     }
-    let late = || Error::new(Code::UpstreamTimeout, "the upstream did not take the client's first bytes in time");
-    let broken = |error: std::io::Error| {
-        Error::new(Code::UpstreamUnreachable, "the upstream broke at the client's first bytes").with_internal(error)
+    let late = || {
+        Error::new(
+            Code::UpstreamTimeout,
+            "the upstream did not take the client's first bytes in time",
+        )
     };
-    timeout_at(deadline, to.write_all(first)).await.map_err(|_| late())?.map_err(broken)?;
-    timeout_at(deadline, to.flush()).await.map_err(|_| late())?.map_err(broken)?;
+    let broken = |error: std::io::Error| {
+        Error::new(
+            Code::UpstreamUnreachable,
+            "the upstream broke at the client's first bytes",
+        )
+        .with_internal(error)
+    };
+    timeout_at(deadline, to.write_all(first))
+        .await
+        .map_err(|_| late())?
+        .map_err(broken)?;
+    timeout_at(deadline, to.flush())
+        .await
+        .map_err(|_| late())?
+        .map_err(broken)?;
     record.counters().add(Side::Client, first.len() as u64);
     Ok(())
 }
@@ -122,11 +165,17 @@ async fn hand_over(
     let place = match place {
         Ok(Ok(place)) => place,
         Ok(Err(_)) => {
-            let error = Error::new(Code::EndpointNotFound, "the program has closed this endpoint");
+            let error = Error::new(
+                Code::EndpointNotFound,
+                "the program has closed this endpoint",
+            );
             return refuse(opening, error, record).await;
         }
         Err(_) => {
-            let error = Error::new(Code::LimitEndpoint, "the program does not accept connections fast enough");
+            let error = Error::new(
+                Code::LimitEndpoint,
+                "the program does not accept connections fast enough",
+            );
             return refuse(opening, error, record).await;
         }
     };
@@ -150,7 +199,9 @@ async fn hand_over(
         back = back => back,
     };
     // A `Conn` always gives its stream back, unless the runtime is going down.
-    let Ok(returned) = back else { return ended(record) };
+    let Ok(returned) = back else {
+        return ended(record);
+    };
     let (stream, end) = tokio::select! {
         biased; // as above
         () = context.token.cancelled() => return ended(record),
@@ -160,7 +211,12 @@ async fn hand_over(
 }
 
 /// Settles the open with the edge and recycles the channel.
-async fn close(context: &Context, stream: TunnelStream, end: End, record: Record) -> Option<Channel> {
+async fn close(
+    context: &Context,
+    stream: TunnelStream,
+    end: End,
+    record: Record,
+) -> Option<Channel> {
     record.close(end);
     let finished = tokio::select! {
         biased; // the channel of a session that ended is of no use
@@ -192,7 +248,12 @@ fn ended(record: Record) -> Option<Channel> {
 /// The client left before the upstream was there. The refusal settles the open, so that the channel
 /// lives on; nobody reads it.
 async fn gone(opening: AgentOpening, record: Record) -> Option<Channel> {
-    let channel = opening.refuse(&Error::new(Code::UpstreamUnreachable, "the client left first")).await;
+    let channel = opening
+        .refuse(&Error::new(
+            Code::UpstreamUnreachable,
+            "the client left first",
+        ))
+        .await;
     record.close(End::ClientGone);
     channel
 }

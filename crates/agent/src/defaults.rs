@@ -20,9 +20,11 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// How much longer than the interval an answer may take: a dead session is found within 25 s.
 pub const HEARTBEAT_TOLERANCE: Duration = Duration::from_secs(15);
 /// Smallest and largest heartbeat interval and tolerance.
-pub const HEARTBEAT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
+pub const HEARTBEAT_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(300);
 /// Smallest and largest `connect_timeout`.
-pub const CONNECT_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+pub const CONNECT_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(300);
 
 /// First wait before connecting again.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(500);

@@ -100,7 +100,11 @@ impl LocalEndpoint {
         Self {
             name: options.name.clone(),
             number,
-            wanted: Mutex::new(Wanted { options, upstream, revision: 1 }),
+            wanted: Mutex::new(Wanted {
+                options,
+                upstream,
+                revision: 1,
+            }),
             sink: ArcSwap::from_pointee(sink),
             place: watch::Sender::new(Place::default()),
             stats: Arc::default(),
@@ -199,20 +203,31 @@ impl LocalEndpoint {
     pub(crate) async fn applied(&self, revision: u64) -> Result<(), Error> {
         let mut place = self.place();
         let settled = |place: &Place| {
-            place.applied >= revision || matches!(place.state, EndpointState::Closed | EndpointState::Refused)
+            place.applied >= revision
+                || matches!(place.state, EndpointState::Closed | EndpointState::Refused)
         };
         let answer = place.wait_for(settled).await;
-        match answer.map(|place| if place.applied >= revision { place.update_error.clone() } else { place.error.clone() }) {
+        match answer.map(|place| {
+            if place.applied >= revision {
+                place.update_error.clone()
+            } else {
+                place.error.clone()
+            }
+        }) {
             Ok(None) => Ok(()),
             Ok(Some(error)) => Err(error),
-            Err(_) => Err(Error::internal("an endpoint was dropped while it was changed")),
+            Err(_) => Err(Error::internal(
+                "an endpoint was dropped while it was changed",
+            )),
         }
     }
 
     /// Waits until it is closed.
     pub(crate) async fn closed(&self) -> Error {
         let mut place = self.place();
-        let closed = place.wait_for(|place| place.state == EndpointState::Closed).await;
+        let closed = place
+            .wait_for(|place| place.state == EndpointState::Closed)
+            .await;
         let error = closed.ok().and_then(|place| place.error.clone());
         error.unwrap_or_else(|| Error::internal("an endpoint closed without a reason"))
     }
@@ -220,11 +235,15 @@ impl LocalEndpoint {
     /// Waits for the first verdict: bound, refused or closed.
     pub(crate) async fn bound(&self) -> Result<(), Error> {
         let mut place = self.place();
-        let settled = place.wait_for(|place| place.state != EndpointState::Pending).await;
+        let settled = place
+            .wait_for(|place| place.state != EndpointState::Pending)
+            .await;
         match settled.map(|place| (place.state, place.error.clone())) {
             Ok((EndpointState::Online, _)) => Ok(()),
             Ok((_, Some(error))) => Err(error),
-            Ok((_, None)) | Err(_) => Err(Error::internal("an endpoint was refused without a reason")),
+            Ok((_, None)) | Err(_) => {
+                Err(Error::internal("an endpoint was refused without a reason"))
+            }
         }
     }
 
@@ -243,11 +262,16 @@ impl LocalEndpoint {
     }
 
     pub(crate) fn set_upstream_error(&self, error: Option<Error>) {
-        *self.upstream_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        *self
+            .upstream_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = error;
     }
 
     pub(crate) fn status(&self) -> EndpointStatus {
-        let Wanted { options, upstream, .. } = self.wanted_now();
+        let Wanted {
+            options, upstream, ..
+        } = self.wanted_now();
         let place = self.place.borrow().clone();
         EndpointStatus {
             name: options.name,
@@ -262,7 +286,11 @@ impl LocalEndpoint {
             traffic_policy: options.traffic_policy,
             state: place.state,
             error: place.error,
-            upstream_error: self.upstream_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            upstream_error: self
+                .upstream_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             connections: self.stats.snapshot(),
         }
     }

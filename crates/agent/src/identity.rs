@@ -52,13 +52,19 @@ impl Identity {
     /// `PTC_STORE_READ_ONLY`, `PTC_STORE_FULL` or `PTC_CONFIG_UNREADABLE` when the directory or its
     /// file cannot be used, `PTC_STORE_CORRUPT` when the file holds something else.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| refused(dir, &error))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|error| refused(dir, &error))?;
         let Some(lock) = lock(dir)? else {
             return Self::in_memory(&format!("another live agent holds {}", dir.display()));
         };
         let path = dir.join(IDENTITY_FILE);
         let mut kept = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Kept>(&bytes).map_err(|error| corrupt(&path, &error))?,
+            Ok(bytes) => {
+                serde_json::from_slice::<Kept>(&bytes).map_err(|error| corrupt(&path, &error))?
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::fresh()?,
             Err(error) => return Err(refused(&path, &error)),
         };
@@ -76,10 +82,18 @@ impl Kept {
         getrandom::fill(&mut entropy).map_err(Error::internal)?;
         getrandom::fill(&mut secret).map_err(Error::internal)?;
         let now = Timestamp::from(jiff::Timestamp::now());
-        Ok(Self { agent_id: AgentId::new(now.unix_seconds(), entropy), secret: hex(&secret), generation: 1 })
+        Ok(Self {
+            agent_id: AgentId::new(now.unix_seconds(), entropy),
+            secret: hex(&secret),
+            generation: 1,
+        })
     }
 
-    fn into_identity(self, lock: Option<Flock<File>>, in_memory_because: Option<String>) -> Identity {
+    fn into_identity(
+        self,
+        lock: Option<Flock<File>>,
+        in_memory_because: Option<String>,
+    ) -> Identity {
         Identity {
             agent_id: self.agent_id,
             secret: Secret::new(self.secret),
@@ -114,7 +128,12 @@ fn lock(dir: &Path) -> Result<Option<Flock<File>>, Error> {
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let fresh = PathBuf::from(format!("{}.new", path.display()));
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&fresh)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -132,9 +151,16 @@ fn refused(path: &Path, error: &io::Error) -> Error {
 }
 
 fn corrupt(path: &Path, error: &serde_json::Error) -> Error {
-    let what = format!("{} is damaged; delete it to start with a new identity and new random addresses", path.display());
+    let what = format!(
+        "{} is damaged; delete it to start with a new identity and new random addresses",
+        path.display()
+    );
     // The parser's message may quote what it found, which may be the secret.
-    Error::new(Code::StoreCorrupt, what).with_internal(format_args!("line {} column {}", error.line(), error.column()))
+    Error::new(Code::StoreCorrupt, what).with_internal(format_args!(
+        "line {} column {}",
+        error.line(),
+        error.column()
+    ))
 }
 
 #[cfg(test)]
@@ -146,13 +172,29 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let state = dir.path().join("agent");
         let first = Identity::open(&state).expect("a new one");
-        let (id, secret, generation) = (first.agent_id.clone(), first.secret.clone(), first.generation);
+        let (id, secret, generation) = (
+            first.agent_id.clone(),
+            first.secret.clone(),
+            first.generation,
+        );
         drop(first);
         let second = Identity::open(&state).expect("the same");
-        assert_eq!((&second.agent_id, second.secret.expose()), (&id, secret.expose()));
+        assert_eq!(
+            (&second.agent_id, second.secret.expose()),
+            (&id, secret.expose())
+        );
         assert_eq!(second.generation, generation + 1);
-        let mode = |name: &str| std::fs::metadata(state.join(name)).expect("there").permissions().mode() & 0o777;
-        assert_eq!((mode("."), mode(IDENTITY_FILE), mode(LOCK_FILE)), (0o700, 0o600, 0o600));
+        let mode = |name: &str| {
+            std::fs::metadata(state.join(name))
+                .expect("there")
+                .permissions()
+                .mode()
+                & 0o777
+        };
+        assert_eq!(
+            (mode("."), mode(IDENTITY_FILE), mode(LOCK_FILE)),
+            (0o700, 0o600, 0o600)
+        );
     }
 
     #[test]
@@ -178,7 +220,8 @@ mod tests {
     fn a_directory_that_cannot_be_made_is_reported() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("file"), b"").expect("written");
-        let error = Identity::open(&dir.path().join("file").join("agent")).expect_err("not a directory");
+        let error =
+            Identity::open(&dir.path().join("file").join("agent")).expect_err("not a directory");
         assert_eq!(error.code, Code::StoreReadOnly);
     }
 }

@@ -75,8 +75,15 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(agent: Agent, endpoint: Arc<LocalEndpoint>, queue: mpsc::Receiver<Conn>) -> Self {
-        Self { held: Held { agent, endpoint }, queue }
+    pub(crate) fn new(
+        agent: Agent,
+        endpoint: Arc<LocalEndpoint>,
+        queue: mpsc::Receiver<Conn>,
+    ) -> Self {
+        Self {
+            held: Held { agent, endpoint },
+            queue,
+        }
     }
 
     /// The next connection.
@@ -116,7 +123,9 @@ pub struct Forwarder {
 
 impl Forwarder {
     pub(crate) fn new(agent: Agent, endpoint: Arc<LocalEndpoint>) -> Self {
-        Self { held: Held { agent, endpoint } }
+        Self {
+            held: Held { agent, endpoint },
+        }
     }
 
     /// Where the connections go.

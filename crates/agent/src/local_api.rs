@@ -39,13 +39,20 @@ impl std::str::FromStr for LocalAddr {
         let text = text.trim();
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err("the path is missing".to_owned()) } else { Ok(Self::Unix(path.into())) };
+            return if path.is_empty() {
+                Err("the path is missing".to_owned())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
         }
         let with_host = match text.parse::<u16>() {
             Ok(port) => format!("127.0.0.1:{port}"),
             Err(_) => text.replacen("localhost:", "127.0.0.1:", 1),
         };
-        with_host.parse().map(Self::Tcp).map_err(|_| "is not an address such as 127.0.0.1:4040 or unix:/path".to_owned())
+        with_host
+            .parse()
+            .map(Self::Tcp)
+            .map_err(|_| "is not an address such as 127.0.0.1:4040 or unix:/path".to_owned())
     }
 }
 
@@ -118,14 +125,43 @@ pub async fn serve(config: LocalApiConfig, agent: Agent) -> Result<LocalApi, Err
         LocalAddr::Tcp(wanted) => {
             let token = guard::token(&config.state_dir)?;
             let (listener, addr) = listen::tcp(*wanted).await?;
-            let hosts = config.allow_hosts.iter().cloned().chain([addr.ip().to_string()]).collect();
-            let app = app(&agent, Guard { token: Some(TokenHash::of(token.expose())), hosts });
-            (LocalAddr::Tcp(addr), axum::serve(listener, app).with_graceful_shutdown(stopped).into_future().boxed())
+            let hosts = config
+                .allow_hosts
+                .iter()
+                .cloned()
+                .chain([addr.ip().to_string()])
+                .collect();
+            let app = app(
+                &agent,
+                Guard {
+                    token: Some(TokenHash::of(token.expose())),
+                    hosts,
+                },
+            );
+            (
+                LocalAddr::Tcp(addr),
+                axum::serve(listener, app)
+                    .with_graceful_shutdown(stopped)
+                    .into_future()
+                    .boxed(),
+            )
         }
         LocalAddr::Unix(path) => {
             let listener = listen::unix(path)?;
-            let app = app(&agent, Guard { token: None, hosts: Vec::new() });
-            (config.addr.clone(), axum::serve(listener, app).with_graceful_shutdown(stopped).into_future().boxed())
+            let app = app(
+                &agent,
+                Guard {
+                    token: None,
+                    hosts: Vec::new(),
+                },
+            );
+            (
+                config.addr.clone(),
+                axum::serve(listener, app)
+                    .with_graceful_shutdown(stopped)
+                    .into_future()
+                    .boxed(),
+            )
         }
     };
     tracing::info!(%addr, "local API");
@@ -135,11 +171,19 @@ pub async fn serve(config: LocalApiConfig, agent: Agent) -> Result<LocalApi, Err
             tracing::error!(%error, "the local API ended");
         }
     });
-    Ok(LocalApi { addr, agent, stop, task: Some(task) })
+    Ok(LocalApi {
+        addr,
+        agent,
+        stop,
+        task: Some(task),
+    })
 }
 
 type Serving = BoxFuture<'static, std::io::Result<()>>;
 
 fn app(agent: &Agent, guard: Guard) -> Router {
-    routes::router(agent.clone()).layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
+    routes::router(agent.clone()).layer(middleware::from_fn_with_state(
+        Arc::new(guard),
+        guard::check,
+    ))
 }

@@ -46,7 +46,10 @@ impl EndpointOptions {
 
     /// An endpoint at `url`.
     pub fn at(url: impl Into<String>) -> Self {
-        Self { url: url.into(), ..Self::default() }
+        Self {
+            url: url.into(),
+            ..Self::default()
+        }
     }
 
     /// Sets the name.
@@ -126,11 +129,22 @@ impl EndpointOptions {
     pub fn check(&self) -> Result<(), Error> {
         let too_long = [
             ("name", self.name.len(), defaults::NAME_BYTES_MAX),
-            ("description", self.description.len(), defaults::DESCRIPTION_BYTES_MAX),
-            ("metadata", self.metadata.len(), defaults::METADATA_BYTES_MAX),
+            (
+                "description",
+                self.description.len(),
+                defaults::DESCRIPTION_BYTES_MAX,
+            ),
+            (
+                "metadata",
+                self.metadata.len(),
+                defaults::METADATA_BYTES_MAX,
+            ),
         ];
         if let Some((field, len, max)) = too_long.into_iter().find(|(_, len, max)| len > max) {
-            return Err(Error::new(Code::ConfigInvalid, format!("{field} has {len} bytes; at most {max} are possible")));
+            return Err(Error::new(
+                Code::ConfigInvalid,
+                format!("{field} has {len} bytes; at most {max} are possible"),
+            ));
         }
         portcullis_model::url::parse(&self.url, self.binding)?;
         self.policy_document().map(drop)

@@ -27,7 +27,11 @@ pub(crate) fn check(document: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// `PTC_POLICY_…` when the document or a network cannot be read.
-pub(crate) fn with_cidrs(document: &str, allow: &[String], deny: &[String]) -> Result<String, Error> {
+pub(crate) fn with_cidrs(
+    document: &str,
+    allow: &[String],
+    deny: &[String],
+) -> Result<String, Error> {
     check(document)?;
     portcullis_policy::with_cidrs(allow, deny, Some(document))
 }

@@ -53,10 +53,18 @@ impl End {
             Self::Relayed(RelayEnd::Finished { .. }) | Self::Returned => "finished",
             Self::Relayed(RelayEnd::Reset { by: Side::Client }) => "client_reset",
             Self::Relayed(RelayEnd::Reset { by: Side::Upstream }) => "upstream_reset",
-            Self::Relayed(RelayEnd::Failed { side: Side::Client, .. }) => "client_failed",
-            Self::Relayed(RelayEnd::Failed { side: Side::Upstream, .. }) => "upstream_failed",
+            Self::Relayed(RelayEnd::Failed {
+                side: Side::Client, ..
+            }) => "client_failed",
+            Self::Relayed(RelayEnd::Failed {
+                side: Side::Upstream,
+                ..
+            }) => "upstream_failed",
             Self::Relayed(
-                RelayEnd::Idle | RelayEnd::ClientIdle | RelayEnd::ServerIdle | RelayEnd::HalfCloseIdle,
+                RelayEnd::Idle
+                | RelayEnd::ClientIdle
+                | RelayEnd::ServerIdle
+                | RelayEnd::HalfCloseIdle,
             ) => "idle",
             Self::Relayed(RelayEnd::Killed) | Self::SessionEnded => "session_ended",
             Self::Cut => "program_closed",
@@ -68,7 +76,10 @@ impl End {
     fn cause(&self) -> Option<String> {
         match self {
             Self::Refused(error) | Self::ChannelLost(error) | Self::FirstBytes(error) => {
-                let internal = error.internal.as_ref().map(|internal| format!(": {internal}"));
+                let internal = error
+                    .internal
+                    .as_ref()
+                    .map(|internal| format!(": {internal}"));
                 Some(format!("{error}{}", internal.unwrap_or_default()))
             }
             Self::Relayed(RelayEnd::Failed { source, .. }) => Some(source.to_string()),
@@ -88,7 +99,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn open(endpoint: &Arc<LocalEndpoint>, header: &OpenHeader, total: &Arc<Stats>) -> Self {
+    pub(crate) fn open(
+        endpoint: &Arc<LocalEndpoint>,
+        header: &OpenHeader,
+        total: &Arc<Stats>,
+    ) -> Self {
         Self {
             endpoint: Arc::clone(endpoint),
             connection: header.connection_id.to_string(),
@@ -104,7 +119,10 @@ impl Record {
 
     /// Consumes the record: the log line.
     pub(crate) fn close(mut self, end: End) {
-        if matches!(end, End::Refused(_) | End::ChannelLost(_) | End::FirstBytes(_)) {
+        if matches!(
+            end,
+            End::Refused(_) | End::ChannelLost(_) | End::FirstBytes(_)
+        ) {
             self.books.failed();
         }
         self.log(&end);

@@ -21,16 +21,26 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn insert(&self, id: EndpointId, endpoint: &Arc<LocalEndpoint>) {
-        self.map.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(endpoint));
+        self.map
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, Arc::clone(endpoint));
         self.version.send_modify(|version| *version += 1);
     }
 
     pub(crate) fn remove(&self, id: &EndpointId) {
-        self.map.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.map
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
     }
 
     fn get(&self, id: &EndpointId) -> Option<Arc<LocalEndpoint>> {
-        self.map.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.map
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
     }
 
     /// The endpoint; an OPEN may overtake the answer to the bind, so an unknown id is waited for.

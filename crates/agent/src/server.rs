@@ -67,7 +67,9 @@ impl ServerSources {
     pub fn resolve(&self) -> Result<Server, Error> {
         let token = match &self.authtoken {
             Some(token) if !token.expose().trim().is_empty() => token.clone(),
-            _ => self.local_join().ok_or_else(|| Error::of(Code::AuthtokenMissing))?,
+            _ => self
+                .local_join()
+                .ok_or_else(|| Error::of(Code::AuthtokenMissing))?,
         };
         if JoinString::is_claimed_by(token.expose()) {
             self.with_join(token.expose())
@@ -77,15 +79,23 @@ impl ServerSources {
     }
 
     fn with_join(&self, text: &str) -> Result<Server, Error> {
-        let join = JoinString::parse(text)
-            .map_err(|error| Error::new(Code::AuthtokenMalformed, format!("the join string cannot be used: {error}")))?;
+        let join = JoinString::parse(text).map_err(|error| {
+            Error::new(
+                Code::AuthtokenMalformed,
+                format!("the join string cannot be used: {error}"),
+            )
+        })?;
         let address = self.address()?.unwrap_or_else(|| join.server.clone());
         let trust = match (&self.connect_cas, join.trust) {
             (ConnectCas::Trusted, ServerTrust::Pin(pin)) => Trust::Pin(pin),
             (ConnectCas::Trusted, ServerTrust::Web) => Trust::Web,
             (other, _) => self.trust_of(other)?,
         };
-        Ok(Server { address, trust, authtoken: join.authtoken })
+        Ok(Server {
+            address,
+            trust,
+            authtoken: join.authtoken,
+        })
     }
 
     fn with_bare(&self, token: Secret) -> Result<Server, Error> {
@@ -93,13 +103,23 @@ impl ServerSources {
         if Token::parse(token.expose()).is_err() {
             return Err(Error::of(Code::AuthtokenMalformed));
         }
-        let address = self.address()?.unwrap_or_else(|| defaults::SERVER.to_owned());
-        Ok(Server { address, trust: self.trust_of(&self.connect_cas)?, authtoken: token })
+        let address = self
+            .address()?
+            .unwrap_or_else(|| defaults::SERVER.to_owned());
+        Ok(Server {
+            address,
+            trust: self.trust_of(&self.connect_cas)?,
+            authtoken: token,
+        })
     }
 
     fn address(&self) -> Result<Option<String>, Error> {
-        let Some(url) = &self.connect_url else { return Ok(None) };
-        let address = hostport(url).map_err(|why| Error::new(Code::ConfigInvalid, format!("the server's address: {why}")))?;
+        let Some(url) = &self.connect_url else {
+            return Ok(None);
+        };
+        let address = hostport(url).map_err(|why| {
+            Error::new(Code::ConfigInvalid, format!("the server's address: {why}"))
+        })?;
         Ok(Some(address))
     }
 
@@ -108,8 +128,12 @@ impl ServerSources {
         match cas {
             ConnectCas::Trusted => Ok(self.local_pin().map_or(Trust::Web, Trust::Pin)),
             ConnectCas::Host => {
-                let bundle = HOST_BUNDLES.iter().map(Path::new).find(|path| path.exists());
-                let bundle = bundle.ok_or_else(|| missing("this host has no certificate bundle".to_owned()))?;
+                let bundle = HOST_BUNDLES
+                    .iter()
+                    .map(Path::new)
+                    .find(|path| path.exists());
+                let bundle = bundle
+                    .ok_or_else(|| missing("this host has no certificate bundle".to_owned()))?;
                 Ok(Trust::CaFile(bundle.to_owned()))
             }
             ConnectCas::File(path) if path.exists() => Ok(Trust::CaFile(path.clone())),
@@ -126,7 +150,11 @@ impl ServerSources {
 
     /// The key of the CA of a server on this machine.
     fn local_pin(&self) -> Option<[u8; 32]> {
-        let file = self.data_dirs.iter().map(|dir| dir.join("ca.pem")).find(|path| path.exists())?;
+        let file = self
+            .data_dirs
+            .iter()
+            .map(|dir| dir.join("ca.pem"))
+            .find(|path| path.exists())?;
         let certificate = CertificateDer::from_pem_file(file).ok()?;
         portcullis_net::tls::spki_sha256(&certificate).ok()
     }
@@ -139,7 +167,10 @@ impl ServerSources {
 pub(crate) fn hostport(text: &str) -> Result<String, String> {
     let text = text.trim();
     if let Some((scheme, rest)) = text.split_once("://") {
-        return Err(format!("`{scheme}://` does not belong there; write {}", rest.trim_end_matches('/')));
+        return Err(format!(
+            "`{scheme}://` does not belong there; write {}",
+            rest.trim_end_matches('/')
+        ));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
@@ -149,10 +180,112 @@ pub(crate) fn hostport(text: &str) -> Result<String, String> {
     if host.is_empty() || host.contains(['/', '@', ' ', '?']) {
         return Err("is not host:port".to_owned());
     }
-    let host = if host.contains(':') && !bracketed { format!("[{host}]") } else { host.to_owned() };
+    let host = if host.contains(':') && !bracketed {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
     let port = match port {
         None => defaults::SERVER_PORT,
-        Some(port) => port.parse::<u16>().ok().filter(|port| *port != 0).ok_or("the port is not within 1 to 65535")?,
+        Some(port) => port
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or("the port is not within 1 to 65535")?,
     };
     Ok(format!("{host}:{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_model::id::ksuid;
+
+    use super::*;
+
+    fn token() -> Secret {
+        Token::new(&ksuid(1_700_000_000, [3; 16]), [9; 24]).reveal()
+    }
+
+    #[test]
+    fn addresses_get_the_default_port() {
+        for (text, expected) in [
+            ("edge.example.com", "edge.example.com:7443"),
+            ("edge.example.com:443", "edge.example.com:443"),
+            ("10.0.0.1", "10.0.0.1:7443"),
+            ("[::1]:443", "[::1]:443"),
+            ("[::1]", "[::1]:7443"),
+            ("::1", "[::1]:7443"),
+        ] {
+            assert_eq!(hostport(text).as_deref(), Ok(expected));
+        }
+        for text in [
+            "",
+            ":443",
+            "a:0",
+            "a:65536",
+            "a:b",
+            "https://a",
+            "a/b",
+            "user@a",
+        ] {
+            assert!(hostport(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_join_string_names_server_and_trust_unless_overridden() {
+        let join = JoinString {
+            server: "edge:1".into(),
+            trust: ServerTrust::Pin([7; 32]),
+            authtoken: token(),
+        };
+        let mut sources = ServerSources {
+            authtoken: Some(join.reveal()),
+            ..ServerSources::default()
+        };
+        let server = sources.resolve().expect("a join string is enough");
+        assert_eq!(
+            (server.address.as_str(), &server.trust, &server.authtoken),
+            ("edge:1", &Trust::Pin([7; 32]), &token())
+        );
+        sources.connect_url = Some("other".into());
+        assert_eq!(sources.resolve().expect("usable").address, "other:7443");
+        sources.connect_cas = ConnectCas::File("/nowhere.pem".into());
+        assert_eq!(
+            sources.resolve().expect_err("no such file").code,
+            Code::CertificateInvalid
+        );
+    }
+
+    #[test]
+    fn a_bare_token_goes_to_this_machine_and_trusts_public_cas_without_a_local_one() {
+        let sources = ServerSources {
+            authtoken: Some(token()),
+            ..ServerSources::default()
+        };
+        let server = sources.resolve().expect("usable");
+        assert_eq!(
+            (server.address.as_str(), server.trust),
+            (defaults::SERVER, Trust::Web)
+        );
+    }
+
+    #[test]
+    fn tokens_that_are_none_are_refused_without_being_quoted() {
+        let code = |text: &str| {
+            let sources = ServerSources {
+                authtoken: Some(Secret::new(text.to_owned())),
+                ..ServerSources::default()
+            };
+            let error = sources.resolve().expect_err("refused");
+            assert!(
+                text.trim().is_empty() || !error.message.contains(text),
+                "{error}"
+            );
+            error.code
+        };
+        assert_eq!(code("  "), Code::AuthtokenMissing);
+        assert_eq!(code("sesame-open"), Code::AuthtokenMalformed);
+        assert_eq!(code("pc1.sesame-open"), Code::AuthtokenMalformed);
+    }
 }

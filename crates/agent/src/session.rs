@@ -5,29 +5,31 @@
 //! Owns the control connection, the bindings and the channels. Must never: decide whether another
 //! session follows; the supervisor does.
 
+mod greeting;
+mod reconcile;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_model::{Code, Error};
-use portcullis_net::control::{Reader, Writer};
+use portcullis_net::control::{ControlError, Reader, Writer};
 use portcullis_net::tls;
-use portcullis_proto::defaults::VERSIONS;
-use portcullis_proto::message::{Abort, Bound, Hello, Welcome};
-use portcullis_proto::session::{Action, AgentAction, AgentEvent, AgentMachine, AgentSettings, Cause, Ending, NotSent};
-use portcullis_proto::{EdgeMessage, FirstMessage};
+use portcullis_proto::EdgeMessage;
+use portcullis_proto::message::{Abort, Welcome};
+use portcullis_proto::session::{Action, AgentAction, AgentEvent, AgentMachine, Cause, Ending};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::bindings::{Bindings, Outcome, Step};
+use self::greeting::Control;
+use crate::bindings::Bindings;
 use crate::channels::Channels;
-use crate::endpoint::LocalEndpoint;
+use crate::defaults;
 use crate::routes::Routes;
 use crate::shared::{self, Shared};
-use crate::status::{EndpointState, SessionInfo};
+use crate::status::SessionInfo;
 use crate::supervisor::Event;
-use crate::{defaults, dial};
 
 /// How a session ended, for the supervisor.
 #[derive(Debug)]
@@ -45,50 +47,25 @@ pub(crate) async fn run(shared: Arc<Shared>, number: u64, events: mpsc::Sender<E
     let greeted = tokio::select! {
         biased; // the order to stop first
         () = shared.stop.cancelled() => Err(Error::new(Code::AgentStopped, "the agent is shutting down")),
-        greeted = greet(&shared) => greeted,
+        greeted = greeting::greet(&shared) => greeted,
     };
     match greeted {
-        Ok((reader, writer, machine, start)) => {
-            Actor::new(shared, number, events, writer, machine, start).run(reader).await
+        Ok(Control {
+            reader,
+            writer,
+            machine,
+            start,
+        }) => {
+            Actor::new(shared, number, events, writer, machine, start)
+                .run(reader)
+                .await
         }
-        Err(error) => Ended { number, error, retry: true, at_once: false },
-    }
-}
-
-type Control = (Reader<ReadHalf<tls::Stream>>, Writer<WriteHalf<tls::Stream>>, AgentMachine, Instant);
-
-/// Connects and says hello.
-async fn greet(shared: &Shared) -> Result<Control, Error> {
-    let deadline = Instant::now() + shared.settings.connect_timeout;
-    let stream = dial::connect(&shared.settings, deadline).await?;
-    let (reading, writing) = tokio::io::split(stream);
-    let mut writer = Writer::new(writing);
-    let hello = hello(shared);
-    let start = Instant::now();
-    let rest = deadline.saturating_duration_since(start);
-    let settings = AgentSettings { handshake_timeout: rest, ..AgentSettings::of(&hello) };
-    let late = || Error::new(Code::ServerUnreachable, "the server did not take the hello in time");
-    timeout_at(deadline, writer.send(&FirstMessage::Hello(hello))).await.map_err(|_| late())??;
-    Ok((Reader::new(reading), writer, AgentMachine::new(Duration::ZERO, settings), start))
-}
-
-fn hello(shared: &Shared) -> Hello {
-    let settings = &shared.settings;
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    Hello {
-        versions: VERSIONS,
-        authtoken: settings.server.authtoken.clone(),
-        agent_id: shared.identity.agent_id.clone(),
-        agent_secret: shared.identity.secret.clone(),
-        generation: shared.identity.generation,
-        agent_version: settings.agent_version.clone(),
-        os: std::env::consts::OS.to_owned(),
-        arch: std::env::consts::ARCH.to_owned(),
-        hostname: settings.hostname.clone(),
-        metadata: settings.metadata.clone(),
-        heartbeat_interval_ms: millis(settings.heartbeat_interval),
-        heartbeat_tolerance_ms: millis(settings.heartbeat_tolerance),
-        remote_management: settings.remote_management,
+        Err(error) => Ended {
+            number,
+            error,
+            retry: true,
+            at_once: false,
+        },
     }
 }
 
@@ -96,7 +73,7 @@ fn hello(shared: &Shared) -> Hello {
 enum Input {
     Stop,
     Flushed(Result<(), Error>),
-    Message(Result<Option<EdgeMessage>, portcullis_net::control::ControlError>),
+    Message(Result<Option<EdgeMessage>, ControlError>),
     Abort(Abort),
     Wants,
     Channels,
@@ -184,9 +161,15 @@ impl Actor {
     fn deadline(&self) -> Instant {
         let machine = self.machine.next_deadline().map(|at| self.start + at);
         let rebind = self.bindings.next_deadline().filter(|_| self.serves());
-        let drain = self.draining_since.map(|_| Instant::now() + defaults::DRAIN_CHECK);
+        let drain = self
+            .draining_since
+            .map(|_| Instant::now() + defaults::DRAIN_CHECK);
         let far = Instant::now() + defaults::DRAIN_MAX;
-        [machine, rebind, drain].into_iter().flatten().min().unwrap_or(far)
+        [machine, rebind, drain]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(far)
     }
 
     fn now(&self) -> Duration {
@@ -205,9 +188,12 @@ impl Actor {
             Input::Flushed(Err(error)) => return Err(lost(error)),
             Input::Message(Ok(Some(message))) => self.machine.handle_message(self.now(), message),
             Input::Message(Ok(None)) => {
-                return Err(lost(Error::new(Code::ServerUnreachable, "the server closed the connection")));
+                return Err(lost(Error::new(
+                    Code::ServerUnreachable,
+                    "the server closed the connection",
+                )));
             }
-            Input::Message(Err(portcullis_net::control::ControlError::Codec(error))) => {
+            Input::Message(Err(ControlError::Codec(error))) => {
                 self.machine.handle_undecodable(error)
             }
             Input::Message(Err(error)) => return Err(lost(error.into())),
@@ -231,7 +217,10 @@ impl Actor {
         let mut actions = VecDeque::from(actions);
         while let Some(action) = actions.pop_front() {
             match action {
-                Action::Send(message) => self.writer.queue(&message).map_err(|error| lost(error.into()))?,
+                Action::Send(message) => self
+                    .writer
+                    .queue(&message)
+                    .map_err(|error| lost(error.into()))?,
                 Action::Event(event) => self.on(event).await?,
                 Action::Close(ending) => return Err(ending),
             }
@@ -296,12 +285,28 @@ impl Actor {
     }
 
     async fn welcomed(&mut self, welcome: Welcome) -> Result<(), Ending> {
-        let Welcome { session_id, session_key, node, region, account, server_version, public_host, .. } = welcome;
+        let Welcome {
+            session_id,
+            session_key,
+            node,
+            region,
+            account,
+            server_version,
+            public_host,
+            ..
+        } = welcome;
         tracing::info!(session = %session_id, node, region, %account, server_version, "online");
         let (shared, routes) = (&self.shared, &self.routes);
         let idle_min = welcome.channels_idle_min;
         let aborts = self.abort_sender.clone();
-        self.channels = Some(Channels::new(shared, routes, session_id.clone(), session_key, idle_min, aborts));
+        self.channels = Some(Channels::new(
+            shared,
+            routes,
+            session_id.clone(),
+            session_key,
+            idle_min,
+            aborts,
+        ));
         self.fill();
         self.tell(Event::Up(self.number)).await;
         self.shared.online(SessionInfo {
@@ -318,116 +323,32 @@ impl Actor {
 
     fn fill(&mut self) {
         // A draining edge opens nothing new: its channels are left as they are.
-        if let Some(channels) = self.channels.as_mut().filter(|_| self.draining_since.is_none()) {
+        if let Some(channels) = self
+            .channels
+            .as_mut()
+            .filter(|_| self.draining_since.is_none())
+        {
             channels.fill();
         }
     }
 
-    /// Asks the server for the difference between what is wanted and what it has.
-    fn reconcile(&mut self) -> Result<(), Ending> {
-        if !self.machine.is_established() {
-            return Ok(());
-        }
-        if self.serves() {
-            self.bindings.sync(&self.shared.endpoints());
-        }
-        for (number, endpoint, step) in self.bindings.due() {
-            if step == Step::Bind && !self.serves() {
-                continue;
-            }
-            match self.ask(&endpoint, &step) {
-                Ok((req, revision, actions)) => {
-                    self.bindings.asked(number, req, step, revision);
-                    for action in actions {
-                        if let Action::Send(message) = action {
-                            self.writer.queue(&message).map_err(|error| lost(error.into()))?;
-                        }
-                    }
-                }
-                // The answers that are awaited make room, and reconcile again.
-                Err(NotAsked::Later) => break,
-                Err(NotAsked::Refused(error)) => self.not_asked(number, &endpoint, &step, error),
-            }
-        }
-        Ok(())
-    }
-
-    fn ask(&mut self, endpoint: &LocalEndpoint, step: &Step) -> Result<(u64, u64, Vec<AgentAction>), NotAsked> {
-        let (now, wanted) = (self.now(), endpoint.wanted_now());
-        let (req, actions) = match step {
-            Step::Bind => self.machine.bind(now, wanted.bind()?)?,
-            Step::Update(id) => self.machine.update(now, wanted.update(id.clone())?)?,
-            Step::Unbind(id) => self.machine.unbind(now, id.clone())?,
-        };
-        Ok((req, wanted.revision, actions))
-    }
-
-    /// A request that no server would see: too large for a message.
-    fn not_asked(&mut self, number: u64, endpoint: &LocalEndpoint, step: &Step, error: Error) {
-        match step {
-            Step::Bind => {
-                self.bindings.postpone(number);
-                refused(endpoint, error);
-            }
-            Step::Update(id) => {
-                let revision = endpoint.revision();
-                self.bindings.skip(number, id, revision);
-                endpoint.set_place(|place| {
-                    place.applied = revision;
-                    place.update_error = Some(error);
-                });
-            }
-            Step::Unbind(_) => tracing::error!(endpoint = endpoint.name(), %error, "cannot unbind"),
-        }
-        self.shared.status_changed();
-    }
-
-    fn bound(&mut self, bound: &Bound) {
-        let Some((endpoint, revision)) = self.bindings.bound(bound.req, &bound.endpoint_id) else { return };
-        self.routes.insert(bound.endpoint_id.clone(), &endpoint);
-        let (url, upstream) = (bound.url.to_string(), endpoint.upstream());
-        tracing::info!(endpoint = endpoint.name(), url, upstream, "endpoint online");
-        endpoint.set_place(|place| {
-            place.state = EndpointState::Online;
-            place.id = Some(bound.endpoint_id.clone());
-            place.url = Some(url);
-            place.binding = Some(bound.binding);
-            place.error = None;
-            place.applied = revision;
-            place.update_error = None;
-        });
-        self.shared.status_changed();
-    }
-
-    fn answered(&mut self, req: u64, error: Option<Error>) {
-        match self.bindings.answered(req) {
-            Some(Outcome::BindRefused(endpoint)) => {
-                refused(&endpoint, error.unwrap_or_else(|| Error::internal("a bind was answered like an update")));
-            }
-            Some(Outcome::Updated(endpoint, revision)) => endpoint.set_place(|place| {
-                place.applied = revision;
-                place.update_error = error;
-            }),
-            Some(Outcome::Unbound(endpoint, id)) => {
-                tracing::info!(endpoint = endpoint.name(), "endpoint closed");
-                self.routes.remove(&id);
-            }
-            None => {}
-        }
-        self.shared.status_changed();
-    }
-
     /// A draining session ends when its connections have, and its successor is up or not coming.
     fn finish_drain(&mut self) -> Result<(), Ending> {
-        let Some(since) = self.draining_since else { return Ok(()) };
+        let Some(since) = self.draining_since else {
+            return Ok(());
+        };
         let drained = since.elapsed();
         let idle = self.channels.as_ref().is_none_or(Channels::are_idle);
-        let succeeded = *self.shared.newest_up.borrow() > self.number || drained >= defaults::DRAIN_SUCCESSOR_WAIT;
+        let succeeded = *self.shared.newest_up.borrow() > self.number
+            || drained >= defaults::DRAIN_SUCCESSOR_WAIT;
         let settled = drained >= defaults::DRAIN_CHECK;
         if (idle && succeeded && settled) || drained >= defaults::DRAIN_MAX {
             for action in self.machine.goodbye("drained") {
                 match action {
-                    Action::Send(message) => self.writer.queue(&message).map_err(|error| lost(error.into()))?,
+                    Action::Send(message) => self
+                        .writer
+                        .queue(&message)
+                        .map_err(|error| lost(error.into()))?,
                     Action::Close(ending) => return Err(ending),
                     Action::Event(_) => {}
                 }
@@ -438,7 +359,11 @@ impl Actor {
 
     async fn end(mut self, ending: Ending) -> Ended {
         // What waits is the goodbye; a server that hangs doesn't get it.
-        if ending.cause != Cause::Lost && timeout(defaults::GOODBYE_TIMEOUT, self.writer.close()).await.is_err() {
+        if ending.cause != Cause::Lost
+            && timeout(defaults::GOODBYE_TIMEOUT, self.writer.close())
+                .await
+                .is_err()
+        {
             tracing::debug!("the server did not take the goodbye in time");
         }
         self.bindings.end();
@@ -446,42 +371,21 @@ impl Actor {
         if let Some(channels) = self.channels {
             channels.end().await;
         }
-        let at_once = ending.cause == Cause::Peer && ending.retry && ending.error.code == Code::AgentStopped;
-        Ended { number: self.number, error: ending.error, retry: ending.retry, at_once }
-    }
-}
-
-/// Why a step was not sent.
-enum NotAsked {
-    /// Too many requests wait for answers, or the session is ending.
-    Later,
-    /// It can never be sent like this.
-    Refused(Error),
-}
-
-impl From<NotSent> for NotAsked {
-    fn from(not_sent: NotSent) -> Self {
-        match not_sent {
-            NotSent::TooLarge(_) => Self::Refused(not_sent.into()),
-            NotSent::NotEstablished | NotSent::Draining | NotSent::TooMany(_) => Self::Later,
+        let at_once =
+            ending.cause == Cause::Peer && ending.retry && ending.error.code == Code::AgentStopped;
+        Ended {
+            number: self.number,
+            error: ending.error,
+            retry: ending.retry,
+            at_once,
         }
     }
 }
 
-impl From<Error> for NotAsked {
-    fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
-}
-
-fn refused(endpoint: &LocalEndpoint, error: Error) {
-    tracing::warn!(endpoint = endpoint.name(), code = %error.code, error = error.message, "endpoint refused");
-    endpoint.set_place(|place| {
-        place.state = EndpointState::Refused;
-        place.error = Some(error);
-    });
-}
-
 fn lost(error: Error) -> Ending {
-    Ending { cause: Cause::Lost, error, retry: true }
+    Ending {
+        cause: Cause::Lost,
+        error,
+        retry: true,
+    }
 }

@@ -36,8 +36,14 @@ impl Settings {
     pub(crate) fn of(builder: &AgentBuilder) -> Result<Self, Error> {
         let server = builder.server.resolve()?;
         let tls = portcullis_net::tls::client_config(&server.trust)?;
-        let proxy = builder.proxy_url.as_ref().map(|url| url.expose().parse()).transpose()?;
-        let hostname = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let proxy = builder
+            .proxy_url
+            .as_ref()
+            .map(|url| url.expose().parse())
+            .transpose()?;
+        let hostname = nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok());
         Ok(Self {
             server,
             tls,
@@ -58,6 +64,8 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("server", &self.server.address).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("server", &self.server.address)
+            .finish_non_exhaustive()
     }
 }

@@ -79,29 +79,44 @@ impl Shared {
 
     fn table(&self) -> MutexGuard<'_, Vec<Arc<LocalEndpoint>>> {
         // A list of pointers is whole at any time.
-        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+        self.endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds an endpoint to those that are wanted, with a name of its own.
     ///
     /// # Errors
     /// A name that is taken, or too many endpoints.
-    pub(crate) fn add(&self, mut options: EndpointOptions, upstream: String, sink: Sink) -> Result<Arc<LocalEndpoint>, Error> {
+    pub(crate) fn add(
+        &self,
+        mut options: EndpointOptions,
+        upstream: String,
+        sink: Sink,
+    ) -> Result<Arc<LocalEndpoint>, Error> {
         if self.stop.is_cancelled() {
             return Err(self.why_stopped());
         }
         let mut table = self.table();
         if table.len() >= defaults::ENDPOINTS_MAX {
             let max = defaults::ENDPOINTS_MAX;
-            return Err(Error::new(Code::SessionEndpointLimit, format!("this agent has {max} endpoints; no more are possible")));
+            return Err(Error::new(
+                Code::SessionEndpointLimit,
+                format!("this agent has {max} endpoints; no more are possible"),
+            ));
         }
         let taken = |name: &str| table.iter().any(|endpoint| endpoint.name() == name);
         if options.name.is_empty() {
             let numbered = (2_u64..).map(|number| format!("endpoint-{number}"));
-            let free = std::iter::once("endpoint".to_owned()).chain(numbered).find(|name| !taken(name));
+            let free = std::iter::once("endpoint".to_owned())
+                .chain(numbered)
+                .find(|name| !taken(name));
             options.name = free.unwrap_or_default();
         } else if taken(&options.name) {
-            let what = format!("this agent already has an endpoint named `{}`", options.name);
+            let what = format!(
+                "this agent already has an endpoint named `{}`",
+                options.name
+            );
             return Err(Error::new(Code::EndpointConflict, what));
         }
         let number = self.next_endpoint.fetch_add(1, Ordering::Relaxed) + 1;
@@ -120,7 +135,10 @@ impl Shared {
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<LocalEndpoint>> {
-        self.table().iter().find(|endpoint| endpoint.name() == name).cloned()
+        self.table()
+            .iter()
+            .find(|endpoint| endpoint.name() == name)
+            .cloned()
     }
 
     pub(crate) fn endpoints(&self) -> Vec<Arc<LocalEndpoint>> {
@@ -207,7 +225,9 @@ impl Shared {
 
     /// The agent has ended; the first reason stays.
     pub(crate) fn end(&self, error: Option<Error>) {
-        let reason = error.clone().unwrap_or_else(|| Error::new(Code::AgentStopped, "the agent was shut down"));
+        let reason = error
+            .clone()
+            .unwrap_or_else(|| Error::new(Code::AgentStopped, "the agent was shut down"));
         self.stop.cancel();
         self.close_all(&reason);
         self.board(|board| {
@@ -231,7 +251,10 @@ impl Shared {
     pub(crate) async fn stopped(&self) -> Stopped {
         let mut stopped = self.stopped.subscribe();
         let ended = stopped.wait_for(Option::is_some).await;
-        ended.ok().and_then(|stopped| stopped.clone()).unwrap_or(Stopped { error: None })
+        ended
+            .ok()
+            .and_then(|stopped| stopped.clone())
+            .unwrap_or(Stopped { error: None })
     }
 
     fn why_stopped(&self) -> Error {
@@ -246,7 +269,11 @@ impl Shared {
 
     /// Puts the present on the status channel.
     pub(crate) fn publish(&self) {
-        let endpoints = self.endpoints().iter().map(|endpoint| endpoint.status()).collect();
+        let endpoints = self
+            .endpoints()
+            .iter()
+            .map(|endpoint| endpoint.status())
+            .collect();
         let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         let status = Status {
             state: board.state,

@@ -67,7 +67,12 @@ impl OpenConnection {
     pub(crate) fn begin(endpoint: &Arc<Stats>, agent: &Arc<Stats>) -> Self {
         let counters = Arc::new(Counters::default());
         let keys = [endpoint.add(&counters), agent.add(&counters)];
-        Self { stats: [Arc::clone(endpoint), Arc::clone(agent)], keys, counters, since: Instant::now() }
+        Self {
+            stats: [Arc::clone(endpoint), Arc::clone(agent)],
+            keys,
+            counters,
+            since: Instant::now(),
+        }
     }
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
@@ -140,7 +145,11 @@ impl Stats {
     pub(crate) fn snapshot(&self) -> ConnectionStats {
         let books = self.books();
         let sum = |of: fn(&Counters) -> &AtomicU64| -> u64 {
-            books.live.values().map(|counters| of(counters).load(Ordering::Relaxed)).sum()
+            books
+                .live
+                .values()
+                .map(|counters| of(counters).load(Ordering::Relaxed))
+                .sum()
         };
         let mut sorted: Vec<Duration> = books.durations.iter().copied().collect();
         sorted.sort_unstable();
@@ -164,7 +173,10 @@ impl Stats {
 /// The smallest duration that `percent` of all do not exceed.
 fn quantile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    sorted
+        .get(rank.saturating_sub(1))
+        .copied()
+        .unwrap_or_default()
 }
 
 /// Exponentially weighted moving averages over 1, 5 and 15 minutes.
@@ -175,7 +187,10 @@ struct Rates {
 }
 
 impl Rates {
-    #[expect(clippy::cast_precision_loss, reason = "a rate is shown with two digits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate is shown with two digits"
+    )]
     fn tick(&mut self, opened: u64, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
         if seconds <= 0.0 {
@@ -209,7 +224,13 @@ mod tests {
         for second in 1..=3600 {
             rates.tick(second * 10, Duration::from_secs(1));
         }
-        assert!(rates.per_second.iter().all(|rate| (rate - 10.0).abs() < 0.5), "{rates:?}");
+        assert!(
+            rates
+                .per_second
+                .iter()
+                .all(|rate| (rate - 10.0).abs() < 0.5),
+            "{rates:?}"
+        );
     }
 
     #[tokio::test]
@@ -217,7 +238,10 @@ mod tests {
         let (endpoint, agent) = (Arc::new(Stats::default()), Arc::new(Stats::default()));
         let open = OpenConnection::begin(&endpoint, &agent);
         open.counters().from_client.store(7, Ordering::Relaxed);
-        assert_eq!((endpoint.snapshot().open, agent.snapshot().bytes_in), (1, 7));
+        assert_eq!(
+            (endpoint.snapshot().open, agent.snapshot().bytes_in),
+            (1, 7)
+        );
         drop(open);
         agent.idle().await;
         let after = agent.snapshot();

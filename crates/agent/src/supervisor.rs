@@ -28,7 +28,9 @@ pub(crate) enum Event {
 pub(crate) async fn run(shared: Arc<Shared>) {
     let error = Supervisor::new(Arc::clone(&shared)).supervise().await;
     match &error {
-        Some(error) => tracing::error!(code = %error.code, error = %error.message, "the agent has stopped"),
+        Some(error) => {
+            tracing::error!(code = %error.code, error = %error.message, "the agent has stopped")
+        }
         None => tracing::info!("the agent has stopped"),
     }
     shared.end(error);
@@ -96,7 +98,10 @@ impl Supervisor {
         let session = session::run(Arc::clone(&self.shared), number, self.sender.clone());
         // The set is the handle: it is joined above.
         self.sessions.spawn(session);
-        self.current = Some(Current { number, up_since: None });
+        self.current = Some(Current {
+            number,
+            up_since: None,
+        });
     }
 
     fn hear(&mut self, event: Event) {
@@ -128,7 +133,9 @@ impl Supervisor {
                 at_once: false,
             },
         };
-        let current = self.current.take_if(|current| current.number == ended.number)?;
+        let current = self
+            .current
+            .take_if(|current| current.number == ended.number)?;
         if !ended.retry {
             return Some(ended.error);
         }
@@ -141,15 +148,24 @@ impl Supervisor {
         if lived.is_some_and(|lived| lived >= defaults::BACKOFF_RESET_AFTER) || ended.at_once {
             self.backoff.reset();
         }
-        let wait = if ended.at_once { std::time::Duration::ZERO } else { self.backoff.next() };
+        let wait = if ended.at_once {
+            std::time::Duration::ZERO
+        } else {
+            self.backoff.next()
+        };
         self.retry_at = Instant::now() + wait;
-        let Error { code, message, internal } = &ended.error;
+        let Error {
+            code,
+            message,
+            internal,
+        } = &ended.error;
         let attempts = self.backoff.attempts();
         if *code == Code::AgentStopped {
             tracing::info!(%code, "the server asked for a new session");
         } else {
             tracing::warn!(%code, error = message, internal, attempts, retry_in = ?wait, "the session is down");
         }
-        self.shared.reconnecting(ended.error, attempts, shared::now().plus(wait));
+        self.shared
+            .reconnecting(ended.error, attempts, shared::now().plus(wait));
     }
 }

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::reader::{Problems, Section};
 use super::{
-    AgentConfig, AgentSection, ConsoleUi, EndpointEntry, LogFormat, LogLevel, LogTarget, Overrides, entry,
+    AgentConfig, AgentSection, ConsoleUi, EndpointEntry, LogFormat, LogLevel, LogTarget, Overrides,
+    entry,
 };
 use crate::defaults;
 use crate::local_api::LocalAddr;
@@ -48,7 +49,11 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 ];
 
 /// Checks a whole document.
-pub(super) fn document(document: &Value, name: &str, overrides: &Overrides) -> Result<AgentConfig, Error> {
+pub(super) fn document(
+    document: &Value,
+    name: &str,
+    overrides: &Overrides,
+) -> Result<AgentConfig, Error> {
     let problems = Problems::default();
     let mut notes = Vec::new();
     let top = Section::new(document, "", &problems);
@@ -61,14 +66,22 @@ pub(super) fn document(document: &Value, name: &str, overrides: &Overrides) -> R
     let endpoints = endpoints(&top, &mut notes);
     top.finish(RENAMED);
     refuse_any(problems, name)?;
-    Ok(AgentConfig { agent, endpoints, notes })
+    Ok(AgentConfig {
+        agent,
+        endpoints,
+        notes,
+    })
 }
 
 /// Checks one endpoint entry, as the local API takes it.
 pub(super) fn single_entry(value: &Value) -> Result<EndpointEntry, Error> {
     let problems = Problems::default();
     let mut notes = Vec::new();
-    let entry = entry::endpoint(Section::new(value, "", &problems), &mut notes, entry::Files::Refused);
+    let entry = entry::endpoint(
+        Section::new(value, "", &problems),
+        &mut notes,
+        entry::Files::Refused,
+    );
     refuse_any(problems, "the endpoint")?;
     Ok(entry)
 }
@@ -78,9 +91,10 @@ fn refuse_any(problems: Problems, name: &str) -> Result<(), Error> {
     match list.as_slice() {
         [] => Ok(()),
         [one] => Err(Error::new(Code::ConfigInvalid, format!("{name}: {one}"))),
-        many => {
-            Err(Error::new(Code::ConfigInvalid, format!("{name} has {} errors:\n  {}", many.len(), many.join("\n  "))))
-        }
+        many => Err(Error::new(
+            Code::ConfigInvalid,
+            format!("{name} has {} errors:\n  {}", many.len(), many.join("\n  ")),
+        )),
     }
 }
 
@@ -99,7 +113,9 @@ fn agent_section(section: Section<'_>, notes: &mut Vec<String>) -> AgentSection 
     let agent = AgentSection {
         authtoken: section.secret("authtoken"),
         api_key: section.secret("api_key"),
-        connect_url: section.text("connect_url").and_then(|text| connect_url(&section, &text)),
+        connect_url: section
+            .text("connect_url")
+            .and_then(|text| connect_url(&section, &text)),
         connect_cas: connect_cas(&section),
         connect_timeout: section
             .duration("connect_timeout", &defaults::CONNECT_TIMEOUT_RANGE)
@@ -110,12 +126,16 @@ fn agent_section(section: Section<'_>, notes: &mut Vec<String>) -> AgentSection 
         heartbeat_tolerance: section
             .duration("heartbeat_tolerance", &defaults::HEARTBEAT_RANGE)
             .unwrap_or(default.heartbeat_tolerance),
-        proxy_url: section.secret("proxy_url").filter(|url| proxy_url_is_usable(url, &section)),
+        proxy_url: section
+            .secret("proxy_url")
+            .filter(|url| proxy_url_is_usable(url, &section)),
         console_ui: console_ui(&section),
         log: log_target(&section),
         log_level: log_level(&section),
         log_format: log_format(&section),
-        metadata: section.text_within("metadata", defaults::METADATA_BYTES_MAX).unwrap_or_default(),
+        metadata: section
+            .text_within("metadata", defaults::METADATA_BYTES_MAX)
+            .unwrap_or_default(),
         remote_management: section.flag("remote_management").unwrap_or(true),
         web_addr: web_addr(&section, default.web_addr),
         web_allow_hosts: section.texts("web_allow_hosts"),
@@ -157,11 +177,17 @@ fn proxy_url_is_usable(url: &Secret, section: &Section<'_>) -> bool {
 }
 
 fn check_proxy(url: &Secret) -> bool {
-    ["http://", "socks5://", "socks5h://"].iter().any(|scheme| url.expose().starts_with(scheme))
+    ["http://", "socks5://", "socks5h://"]
+        .iter()
+        .any(|scheme| url.expose().starts_with(scheme))
 }
 
 fn console_ui(section: &Section<'_>) -> ConsoleUi {
-    let words = [("true", ConsoleUi::On), ("false", ConsoleUi::Off), ("iftty", ConsoleUi::IfTty)];
+    let words = [
+        ("true", ConsoleUi::On),
+        ("false", ConsoleUi::Off),
+        ("iftty", ConsoleUi::IfTty),
+    ];
     section.word("console_ui", &words).unwrap_or_default()
 }
 
@@ -184,12 +210,22 @@ fn log_target(section: &Section<'_>) -> LogTarget {
 
 fn log_level(section: &Section<'_>) -> LogLevel {
     use LogLevel::{Crit, Debug, Error, Info, Warn};
-    let words = [("debug", Debug), ("info", Info), ("warn", Warn), ("error", Error), ("crit", Crit)];
+    let words = [
+        ("debug", Debug),
+        ("info", Info),
+        ("warn", Warn),
+        ("error", Error),
+        ("crit", Crit),
+    ];
     section.word("log_level", &words).unwrap_or_default()
 }
 
 fn log_format(section: &Section<'_>) -> LogFormat {
-    let words = [("term", LogFormat::Term), ("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)];
+    let words = [
+        ("term", LogFormat::Term),
+        ("logfmt", LogFormat::Logfmt),
+        ("json", LogFormat::Json),
+    ];
     section.word("log_format", &words).unwrap_or_default()
 }
 
@@ -206,7 +242,10 @@ fn web_addr(section: &Section<'_>, default: Option<LocalAddr>) -> Option<LocalAd
             }
         },
         Some(_) => {
-            section.problem("web_addr", "must be an address such as 127.0.0.1:4040, unix:/path, or false");
+            section.problem(
+                "web_addr",
+                "must be an address such as 127.0.0.1:4040, unix:/path, or false",
+            );
             None
         }
     }
@@ -229,7 +268,10 @@ fn apply(agent: &mut AgentSection, overrides: &Overrides, problems: &Problems) {
         if check_proxy(url) {
             agent.proxy_url = Some(url.clone());
         } else {
-            problems.add("the proxy's URL", "is not http://host:port or socks5://host:port");
+            problems.add(
+                "the proxy's URL",
+                "is not http://host:port or socks5://host:port",
+            );
         }
     }
 }
@@ -241,7 +283,10 @@ fn endpoints(top: &Section<'_>, notes: &mut Vec<String>) -> Vec<EndpointEntry> {
         if entry.options.name.is_empty() {
             top.problem(&path, "name is missing");
         } else if let Some(first) = first_at.get(&entry.options.name) {
-            top.problem(&path, format_args!("name `{}` is taken by {first}", entry.options.name));
+            top.problem(
+                &path,
+                format_args!("name `{}` is taken by {first}", entry.options.name),
+            );
         } else {
             first_at.insert(entry.options.name.clone(), path);
         }
@@ -253,11 +298,16 @@ fn endpoints(top: &Section<'_>, notes: &mut Vec<String>) -> Vec<EndpointEntry> {
     }
     for (name, section) in top.named_children("tunnels") {
         let path = section.path().to_owned();
-        notes.push(format!("{path}: `tunnels` is deprecated; write it under `endpoints`"));
+        notes.push(format!(
+            "{path}: `tunnels` is deprecated; write it under `endpoints`"
+        ));
         keep(entry::tunnel(name, section, notes), path);
     }
     if all.len() > defaults::ENDPOINTS_MAX {
-        top.problem("endpoints", format_args!("at most {} are possible", defaults::ENDPOINTS_MAX));
+        top.problem(
+            "endpoints",
+            format_args!("at most {} are possible", defaults::ENDPOINTS_MAX),
+        );
     }
     all
 }

@@ -23,22 +23,35 @@ pub(super) enum Files {
 }
 
 /// Reads an entry of `endpoints:`.
-pub(super) fn endpoint(section: Section<'_>, notes: &mut Vec<String>, files: Files) -> EndpointEntry {
+pub(super) fn endpoint(
+    section: Section<'_>,
+    notes: &mut Vec<String>,
+    files: Files,
+) -> EndpointEntry {
     let upstream = section.child("upstream");
     let (url, proxy_protocol) = match upstream {
         Some(upstream) => read_upstream(upstream, notes),
         None => {
-            section.problem("upstream", "is missing; give upstream.url, such as localhost:5432");
+            section.problem(
+                "upstream",
+                "is missing; give upstream.url, such as localhost:5432",
+            );
             (String::new(), None)
         }
     };
     let binding = binding(&section);
     let options = EndpointOptions {
-        name: section.text_within("name", defaults::NAME_BYTES_MAX).unwrap_or_default(),
+        name: section
+            .text_within("name", defaults::NAME_BYTES_MAX)
+            .unwrap_or_default(),
         url: endpoint_url(&section, "url", binding),
         binding,
-        description: section.text_within("description", defaults::DESCRIPTION_BYTES_MAX).unwrap_or_default(),
-        metadata: section.text_within("metadata", defaults::METADATA_BYTES_MAX).unwrap_or_default(),
+        description: section
+            .text_within("description", defaults::DESCRIPTION_BYTES_MAX)
+            .unwrap_or_default(),
+        metadata: section
+            .text_within("metadata", defaults::METADATA_BYTES_MAX)
+            .unwrap_or_default(),
         pooling_enabled: section.flag("pooling_enabled").unwrap_or_default(),
         traffic_policy: traffic_policy(&section, files),
         proxy_protocol,
@@ -48,7 +61,10 @@ pub(super) fn endpoint(section: Section<'_>, notes: &mut Vec<String>, files: Fil
         cidr_deny: cidrs(&section, "cidr_deny"),
     };
     if section.value("inspect").is_some() {
-        notes.push(format!("{} has no effect: connections are inspected at the server", section.at("inspect")));
+        notes.push(format!(
+            "{} has no effect: connections are inspected at the server",
+            section.at("inspect")
+        ));
     }
     if section.value("agent_tls_termination").is_some() {
         section.problem("agent_tls_termination", "is not possible on a tcp endpoint");
@@ -63,34 +79,50 @@ pub(super) fn endpoint(section: Section<'_>, notes: &mut Vec<String>, files: Fil
         ("policy", "traffic_policy"),
         ("policy_file", "traffic_policy_file"),
     ]);
-    EndpointEntry { options, upstream: url }
+    EndpointEntry {
+        options,
+        upstream: url,
+    }
 }
 
 /// Reads an entry of `tunnels:`; only those of proto tcp are possible.
 pub(super) fn tunnel(name: String, section: Section<'_>, notes: &mut Vec<String>) -> EndpointEntry {
     match section.text("proto").as_deref() {
         Some("tcp") => {}
-        Some(other) => section.problem("proto", format_args!("`{other}` is not possible; only tcp is")),
+        Some(other) => section.problem(
+            "proto",
+            format_args!("`{other}` is not possible; only tcp is"),
+        ),
         None => section.problem("proto", "is missing; write tcp"),
     }
     let upstream = upstream_url(&section, "addr");
     let restriction = section.child("ip_restriction");
     let (cidr_allow, cidr_deny) = match restriction {
         Some(restriction) => {
-            let both = (cidrs(&restriction, "allow_cidrs"), cidrs(&restriction, "deny_cidrs"));
+            let both = (
+                cidrs(&restriction, "allow_cidrs"),
+                cidrs(&restriction, "deny_cidrs"),
+            );
             restriction.finish(&[]);
             both
         }
         None => Default::default(),
     };
     let url = match section.text("remote_addr") {
-        Some(addr) => checked_url(&section, "remote_addr", format!("tcp://{}", addr.trim_start_matches("tcp://")), None),
+        Some(addr) => checked_url(
+            &section,
+            "remote_addr",
+            format!("tcp://{}", addr.trim_start_matches("tcp://")),
+            None,
+        ),
         None => String::new(),
     };
     let options = EndpointOptions {
         name,
         url,
-        metadata: section.text_within("metadata", defaults::METADATA_BYTES_MAX).unwrap_or_default(),
+        metadata: section
+            .text_within("metadata", defaults::METADATA_BYTES_MAX)
+            .unwrap_or_default(),
         traffic_policy: tunnel_policy(&section, notes),
         proxy_protocol: proxy_version(&section, "proxy_proto"),
         cidr_allow,
@@ -98,18 +130,31 @@ pub(super) fn tunnel(name: String, section: Section<'_>, notes: &mut Vec<String>
         ..EndpointOptions::default()
     };
     if section.value("inspect").is_some() {
-        notes.push(format!("{} has no effect: connections are inspected at the server", section.at("inspect")));
+        notes.push(format!(
+            "{} has no effect: connections are inspected at the server",
+            section.at("inspect")
+        ));
     }
     check_policy(&section, &options);
-    section.finish(&[("upstream", "addr"), ("url", "remote_addr"), ("traffic_policy_file", "endpoints[].traffic_policy_file")]);
+    section.finish(&[
+        ("upstream", "addr"),
+        ("url", "remote_addr"),
+        ("traffic_policy_file", "endpoints[].traffic_policy_file"),
+    ]);
     EndpointEntry { options, upstream }
 }
 
 fn read_upstream(section: Section<'_>, notes: &mut Vec<String>) -> (String, Option<ProxyVersion>) {
     let url = upstream_url(&section, "url");
     let proxy_protocol = proxy_version(&section, "proxy_protocol");
-    if section.word("protocol", &[("http1", ()), ("http2", ())]).is_some() {
-        notes.push(format!("{} has no effect on a tcp endpoint", section.at("protocol")));
+    if section
+        .word("protocol", &[("http1", ()), ("http2", ())])
+        .is_some()
+    {
+        notes.push(format!(
+            "{} has no effect on a tcp endpoint",
+            section.at("protocol")
+        ));
     }
     section.finish(&[("addr", "url"), ("proxy_proto", "proxy_protocol")]);
     (url, proxy_protocol)
@@ -118,7 +163,10 @@ fn read_upstream(section: Section<'_>, notes: &mut Vec<String>) -> (String, Opti
 fn upstream_url(section: &Section<'_>, key: &'static str) -> String {
     let Some(text) = section.text_or_number(key) else {
         if !section.has(key) {
-            section.problem(key, "is missing; give a port, host:port, tcp://, tls:// or unix:/path");
+            section.problem(
+                key,
+                "is missing; give a port, host:port, tcp://, tls:// or unix:/path",
+            );
         }
         return String::new();
     };
@@ -129,14 +177,21 @@ fn upstream_url(section: &Section<'_>, key: &'static str) -> String {
 }
 
 fn proxy_version(section: &Section<'_>, key: &'static str) -> Option<ProxyVersion> {
-    let words = [("1", Some(ProxyVersion::V1)), ("2", Some(ProxyVersion::V2)), ("", None)];
+    let words = [
+        ("1", Some(ProxyVersion::V1)),
+        ("2", Some(ProxyVersion::V2)),
+        ("", None),
+    ];
     section.word(key, &words).flatten()
 }
 
 fn binding(section: &Section<'_>) -> Option<Binding> {
     let bindings = section.texts("bindings");
     if bindings.len() > 1 {
-        section.problem("bindings", "more than one binding was given; give exactly one (PTC_BINDING_DUPLICATE)");
+        section.problem(
+            "bindings",
+            "more than one binding was given; give exactly one (PTC_BINDING_DUPLICATE)",
+        );
         return None;
     }
     let word = bindings.first()?;
@@ -167,20 +222,25 @@ fn traffic_policy(section: &Section<'_>, files: Files) -> String {
     let file = section.text("traffic_policy_file");
     match (inline, file) {
         (Some(_), Some(_)) => {
-            section.problem("traffic_policy_file", "cannot be given together with traffic_policy");
+            section.problem(
+                "traffic_policy_file",
+                "cannot be given together with traffic_policy",
+            );
             String::new()
         }
         (Some(inline), None) => policy_value(section, inline),
         (None, Some(_)) if files == Files::Refused => {
-            section.problem("traffic_policy_file", "is possible in a configuration file only");
+            section.problem(
+                "traffic_policy_file",
+                "is possible in a configuration file only",
+            );
             String::new()
         }
-        (None, Some(path)) => {
-            super::read_text(Path::new(&path), defaults::POLICY_BYTES_MAX).unwrap_or_else(|error| {
+        (None, Some(path)) => super::read_text(Path::new(&path), defaults::POLICY_BYTES_MAX)
+            .unwrap_or_else(|error| {
                 section.problem("traffic_policy_file", error.message);
                 String::new()
-            })
-        }
+            }),
         (None, None) => String::new(),
     }
 }
@@ -198,15 +258,23 @@ fn policy_value(section: &Section<'_>, value: &Value) -> String {
 
 /// Version 2 called the phase `inbound`; `outbound` never did anything on tcp.
 fn tunnel_policy(section: &Section<'_>, notes: &mut Vec<String>) -> String {
-    let Some(value) = section.value("traffic_policy") else { return String::new() };
+    let Some(value) = section.value("traffic_policy") else {
+        return String::new();
+    };
     let mut value = value.clone();
     if let Value::Object(phases) = &mut value {
         if let Some(rules) = phases.remove("inbound") {
-            notes.push(format!("{}.inbound is read as on_tcp_connect", section.at("traffic_policy")));
+            notes.push(format!(
+                "{}.inbound is read as on_tcp_connect",
+                section.at("traffic_policy")
+            ));
             phases.insert("on_tcp_connect".to_owned(), rules);
         }
         if phases.remove("outbound").is_some() {
-            notes.push(format!("{}.outbound has no effect on tcp", section.at("traffic_policy")));
+            notes.push(format!(
+                "{}.outbound has no effect on tcp",
+                section.at("traffic_policy")
+            ));
         }
     }
     policy_value(section, &value)
@@ -225,7 +293,11 @@ fn cidrs(section: &Section<'_>, key: &'static str) -> Vec<String> {
 /// Networks were checked one by one; here the document itself is.
 fn check_policy(section: &Section<'_>, options: &EndpointOptions) {
     if let Err(error) = policy_text::check(&options.traffic_policy) {
-        let key = if section.has("traffic_policy_file") { "traffic_policy_file" } else { "traffic_policy" };
+        let key = if section.has("traffic_policy_file") {
+            "traffic_policy_file"
+        } else {
+            "traffic_policy"
+        };
         section.problem(key, error);
     }
 }
@@ -233,10 +305,16 @@ fn check_policy(section: &Section<'_>, options: &EndpointOptions) {
 fn limits(section: Section<'_>) -> EndpointLimits {
     let time = |key: &'static str, millis: &'static str| {
         let range = Duration::ZERO..=Duration::from_millis(u64::from(u32::MAX));
-        let written = section.duration(key, &range).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let written = section
+            .duration(key, &range)
+            .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         written.or_else(|| section.number(millis, 0..=u64::from(u32::MAX)))
     };
-    let count = |key| section.number(key, 1..=u64::from(u32::MAX)).and_then(|n| u32::try_from(n).ok());
+    let count = |key| {
+        section
+            .number(key, 1..=u64::from(u32::MAX))
+            .and_then(|n| u32::try_from(n).ok())
+    };
     let limits = EndpointLimits {
         idle_timeout_ms: time("idle_timeout", "idle_timeout_ms"),
         client_idle_timeout_ms: time("client_idle_timeout", "client_idle_timeout_ms"),

@@ -55,7 +55,10 @@ mod tests {
     #[test]
     fn scalars_later_win_maps_merge_lists_are_replaced() {
         let mut base = json!({"agent": {"authtoken": "a", "metadata": "m"}, "endpoints": [1, 2], "version": 3});
-        merge(&mut base, json!({"agent": {"authtoken": "b", "log": null}, "endpoints": [3]}));
+        merge(
+            &mut base,
+            json!({"agent": {"authtoken": "b", "log": null}, "endpoints": [3]}),
+        );
         let expected = json!({"agent": {"authtoken": "b", "metadata": "m", "log": null}, "endpoints": [3], "version": 3});
         assert_eq!(base, expected);
         merge(&mut base, Value::Null);
@@ -69,8 +72,17 @@ mod tests {
             "endpoints": [{"traffic_policy_file": "policies/a.yml"}, {"traffic_policy_file": "/etc/b.yml"}],
         });
         anchor_paths(&mut document, Path::new("/etc/portcullis"));
-        assert_eq!(document["agent"], json!({"connect_cas": "/etc/portcullis/ca.pem", "log": "stderr"}));
-        assert_eq!(document["endpoints"][0]["traffic_policy_file"], "/etc/portcullis/policies/a.yml");
-        assert_eq!(document["endpoints"][1]["traffic_policy_file"], "/etc/b.yml");
+        assert_eq!(
+            document["agent"],
+            json!({"connect_cas": "/etc/portcullis/ca.pem", "log": "stderr"})
+        );
+        assert_eq!(
+            document["endpoints"][0]["traffic_policy_file"],
+            "/etc/portcullis/policies/a.yml"
+        );
+        assert_eq!(
+            document["endpoints"][1]["traffic_policy_file"],
+            "/etc/b.yml"
+        );
     }
 }

@@ -42,17 +42,33 @@ impl<'a> Section<'a> {
             Value::Object(map) => Some(map),
             Value::Null => None,
             other => {
-                let shown = if path.is_empty() { "the document" } else { &path };
-                problems.add(shown, format_args!("must be a map of keys and values, is {}", kind(other)));
+                let shown = if path.is_empty() {
+                    "the document"
+                } else {
+                    &path
+                };
+                problems.add(
+                    shown,
+                    format_args!("must be a map of keys and values, is {}", kind(other)),
+                );
                 None
             }
         };
-        Self { path, map, known: RefCell::default(), problems }
+        Self {
+            path,
+            map,
+            known: RefCell::default(),
+            problems,
+        }
     }
 
     /// The path of a key, as problems print it.
     pub(crate) fn at(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     /// The path of the map itself.
@@ -93,7 +109,10 @@ impl<'a> Section<'a> {
     pub(crate) fn text_within(&self, key: &'static str, max: usize) -> Option<String> {
         let text = self.text(key)?;
         if text.len() > max {
-            self.problem(key, format_args!("has {} bytes; at most {max} are possible", text.len()));
+            self.problem(
+                key,
+                format_args!("has {} bytes; at most {max} are possible", text.len()),
+            );
             return None;
         }
         Some(text)
@@ -110,7 +129,9 @@ impl<'a> Section<'a> {
 
     /// A text that is never quoted in a problem.
     pub(crate) fn secret(&self, key: &'static str) -> Option<Secret> {
-        self.text(key).filter(|text| !text.is_empty()).map(Secret::new)
+        self.text(key)
+            .filter(|text| !text.is_empty())
+            .map(Secret::new)
     }
 
     /// `true` or `false`.
@@ -127,25 +148,44 @@ impl<'a> Section<'a> {
         let number = value.as_u64().filter(|number| range.contains(number));
         if number.is_none() {
             let (from, to) = (range.start(), range.end());
-            self.problem(key, format_args!("must be a whole number from {from} to {to}"));
+            self.problem(
+                key,
+                format_args!("must be a whole number from {from} to {to}"),
+            );
         }
         number
     }
 
     /// A duration such as `10s` or `1m 30s`, within a range.
-    pub(crate) fn duration(&self, key: &'static str, range: &RangeInclusive<Duration>) -> Option<Duration> {
+    pub(crate) fn duration(
+        &self,
+        key: &'static str,
+        range: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let text = match self.value(key)? {
             Value::String(text) => text,
             Value::Number(number) if number.as_u64() == Some(0) => "0s",
             other => return self.wrong(key, "a duration such as 10s", other),
         };
         let Ok(duration) = humantime::parse_duration(text) else {
-            self.problem(key, format_args!("`{}` is not a duration; write it as 500ms, 10s, 5m or 1h", cut(text)));
+            self.problem(
+                key,
+                format_args!(
+                    "`{}` is not a duration; write it as 500ms, 10s, 5m or 1h",
+                    cut(text)
+                ),
+            );
             return None;
         };
         if !range.contains(&duration) {
-            let (from, to) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
-            self.problem(key, format_args!("must be within {from} and {to}, is {text}"));
+            let (from, to) = (
+                humantime::format_duration(*range.start()),
+                humantime::format_duration(*range.end()),
+            );
+            self.problem(
+                key,
+                format_args!("must be within {from} and {to}, is {text}"),
+            );
             return None;
         }
         Some(duration)
@@ -164,7 +204,10 @@ impl<'a> Section<'a> {
             return Some(found.clone());
         }
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.problem(key, format_args!("`{}` is not one of {}", cut(&text), all.join(", ")));
+        self.problem(
+            key,
+            format_args!("`{}` is not one of {}", cut(&text), all.join(", ")),
+        );
         None
     }
 
@@ -174,7 +217,9 @@ impl<'a> Section<'a> {
         for (path, value) in self.items(key) {
             match value {
                 Value::String(text) => texts.push(text.clone()),
-                other => self.problems.add(&path, format_args!("must be a text, is {}", kind(other))),
+                other => self
+                    .problems
+                    .add(&path, format_args!("must be a text, is {}", kind(other))),
             }
         }
         texts
@@ -184,9 +229,11 @@ impl<'a> Section<'a> {
     fn items(&self, key: &'static str) -> Vec<(String, &'a Value)> {
         match self.value(key) {
             None => Vec::new(),
-            Some(Value::Array(list)) => {
-                list.iter().enumerate().map(|(at, value)| (format!("{}[{at}]", self.at(key)), value)).collect()
-            }
+            Some(Value::Array(list)) => list
+                .iter()
+                .enumerate()
+                .map(|(at, value)| (format!("{}[{at}]", self.at(key)), value))
+                .collect(),
             Some(other) => {
                 self.problem(key, format_args!("must be a list, is {}", kind(other)));
                 Vec::new()
@@ -203,14 +250,26 @@ impl<'a> Section<'a> {
     /// The maps of a list.
     pub(crate) fn children(&self, key: &'static str) -> Vec<Self> {
         let items = self.items(key);
-        items.into_iter().map(|(path, value)| Section::new(value, path, self.problems)).collect()
+        items
+            .into_iter()
+            .map(|(path, value)| Section::new(value, path, self.problems))
+            .collect()
     }
 
     /// The maps of a map, with their names.
     pub(crate) fn named_children(&self, key: &'static str) -> Vec<(String, Self)> {
-        let Some(child) = self.child(key) else { return Vec::new() };
+        let Some(child) = self.child(key) else {
+            return Vec::new();
+        };
         let entries = child.map.into_iter().flatten();
-        entries.map(|(name, value)| (name.clone(), Section::new(value, child.at(name), self.problems))).collect()
+        entries
+            .map(|(name, value)| {
+                (
+                    name.clone(),
+                    Section::new(value, child.at(name), self.problems),
+                )
+            })
+            .collect()
     }
 
     /// Reports every key that was never asked for, with the nearest known one or its new name.
@@ -224,10 +283,16 @@ impl<'a> Section<'a> {
             if let Some((_, new)) = renamed.iter().find(|(old, _)| old == key) {
                 self.problem(&shown, format_args!("is called `{new}` here"));
             } else if let Some(near) = nearest(key, &known) {
-                self.problem(&shown, format_args!("unknown field; did you mean `{near}`?"));
+                self.problem(
+                    &shown,
+                    format_args!("unknown field; did you mean `{near}`?"),
+                );
             } else {
                 let all: Vec<&str> = known.iter().copied().collect();
-                self.problem(&shown, format_args!("unknown field; known are {}", all.join(", ")));
+                self.problem(
+                    &shown,
+                    format_args!("unknown field; known are {}", all.join(", ")),
+                );
             }
         }
     }
@@ -251,8 +316,13 @@ fn kind(value: &Value) -> &'static str {
 
 /// The known key that differs least, if it differs by at most two letters.
 fn nearest<'k>(key: &str, known: &BTreeSet<&'k str>) -> Option<&'k str> {
-    let scored = known.iter().map(|candidate| (distance(key, candidate), *candidate));
-    scored.filter(|(score, _)| *score <= 2).min().map(|(_, candidate)| candidate)
+    let scored = known
+        .iter()
+        .map(|candidate| (distance(key, candidate), *candidate));
+    scored
+        .filter(|(score, _)| *score <= 2)
+        .min()
+        .map(|(_, candidate)| candidate)
 }
 
 /// Levenshtein distance; long keys are far from everything.
@@ -281,12 +351,16 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported_with_its_path() {
-        let document = json!({"name": 1, "flag": "maybe", "wait": "soon", "colour": "red", "lst": []});
+        let document =
+            json!({"name": 1, "flag": "maybe", "wait": "soon", "colour": "red", "lst": []});
         let problems = Problems::default();
         let section = Section::new(&document, "top", &problems);
         assert_eq!(section.text("name"), None);
         assert_eq!(section.flag("flag"), None);
-        assert_eq!(section.duration("wait", &(Duration::ZERO..=Duration::MAX)), None);
+        assert_eq!(
+            section.duration("wait", &(Duration::ZERO..=Duration::MAX)),
+            None
+        );
         assert!(section.texts("list").is_empty());
         section.finish(&[("colour", "color")]);
         let mut found = problems.into_list();

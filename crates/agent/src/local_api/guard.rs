@@ -43,7 +43,11 @@ pub(super) fn token(state_dir: &Path) -> Result<Secret, Error> {
 }
 
 /// Lets a request pass, or answers it.
-pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let headers = request.headers();
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match guard.admits(text(HOST), text(AUTHORIZATION)) {
@@ -54,17 +58,24 @@ pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
 
 impl Guard {
     fn admits(&self, host: Option<&str>, authorization: Option<&str>) -> Result<(), Error> {
-        let Some(token) = &self.token else { return Ok(()) };
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
         if !host.is_some_and(|host| self.knows(host)) {
             let what = "the Host header is not one of this agent's names; list it under agent.web_allow_hosts";
             return Err(Error::new(Code::ApiForbidden, what));
         }
         let given = authorization.ok_or_else(|| Error::of(Code::ApiUnauthenticated))?;
-        let given = given.strip_prefix("Bearer ").ok_or_else(|| Error::of(Code::ApiKeyMalformed))?;
+        let given = given
+            .strip_prefix("Bearer ")
+            .ok_or_else(|| Error::of(Code::ApiKeyMalformed))?;
         if token.matches(given.trim()) {
             Ok(())
         } else {
-            Err(Error::new(Code::ApiKeyUnknown, "the token is not the one in the agent's local.token"))
+            Err(Error::new(
+                Code::ApiKeyUnknown,
+                "the token is not the one in the agent's local.token",
+            ))
         }
     }
 
@@ -74,7 +85,8 @@ impl Guard {
             None => host.rsplit_once(':').map_or(host, |(name, _)| name),
         };
         let loopback = ["localhost", "127.0.0.1", "::1"];
-        let same = |known: &str| known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(host);
+        let same =
+            |known: &str| known.eq_ignore_ascii_case(name) || known.eq_ignore_ascii_case(host);
         loopback.into_iter().any(same) || self.hosts.iter().any(|known| same(known))
     }
 }
@@ -85,19 +97,42 @@ mod tests {
 
     #[test]
     fn host_and_token_are_both_needed() {
-        let guard = Guard { token: Some(TokenHash::of("t0ken")), hosts: vec!["agent.lan".into()] };
+        let guard = Guard {
+            token: Some(TokenHash::of("t0ken")),
+            hosts: vec!["agent.lan".into()],
+        };
         let code = |host, token| guard.admits(host, token).map_err(|error| error.code);
         let bearer = Some("Bearer t0ken");
-        for host in ["localhost:4040", "127.0.0.1:4041", "[::1]:4040", "LOCALHOST", "agent.lan:4040"] {
+        for host in [
+            "localhost:4040",
+            "127.0.0.1:4041",
+            "[::1]:4040",
+            "LOCALHOST",
+            "agent.lan:4040",
+        ] {
             assert_eq!(code(Some(host), bearer), Ok(()), "{host}");
         }
-        for host in [Some("evil.example:4040"), Some("127.0.0.1.evil.example"), Some(""), None] {
+        for host in [
+            Some("evil.example:4040"),
+            Some("127.0.0.1.evil.example"),
+            Some(""),
+            None,
+        ] {
             assert_eq!(code(host, bearer), Err(Code::ApiForbidden), "{host:?}");
         }
         assert_eq!(code(Some("localhost"), None), Err(Code::ApiUnauthenticated));
-        assert_eq!(code(Some("localhost"), Some("Basic t0ken")), Err(Code::ApiKeyMalformed));
-        assert_eq!(code(Some("localhost"), Some("Bearer other")), Err(Code::ApiKeyUnknown));
-        let unix = Guard { token: None, hosts: Vec::new() };
+        assert_eq!(
+            code(Some("localhost"), Some("Basic t0ken")),
+            Err(Code::ApiKeyMalformed)
+        );
+        assert_eq!(
+            code(Some("localhost"), Some("Bearer other")),
+            Err(Code::ApiKeyUnknown)
+        );
+        let unix = Guard {
+            token: None,
+            hosts: Vec::new(),
+        };
         assert_eq!(unix.admits(None, None), Ok(()));
     }
 
@@ -107,7 +142,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let first = token(dir.path()).expect("made");
         assert_eq!(first, token(dir.path()).expect("read"));
-        let mode = std::fs::metadata(dir.path().join(TOKEN_FILE)).expect("there").permissions().mode();
+        let mode = std::fs::metadata(dir.path().join(TOKEN_FILE))
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

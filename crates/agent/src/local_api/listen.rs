@@ -17,7 +17,9 @@ pub(super) async fn tcp(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr),
         let addr = SocketAddr::new(wanted.ip(), port);
         match TcpListener::bind(addr).await {
             Ok(listener) => {
-                let addr = listener.local_addr().map_err(|error| failed(&addr, &error))?;
+                let addr = listener
+                    .local_addr()
+                    .map_err(|error| failed(&addr, &error))?;
                 return Ok((listener, addr));
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -25,13 +27,22 @@ pub(super) async fn tcp(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr),
         }
     }
     let (first, last) = (ports.start(), ports.end());
-    Err(Error::new(Code::PortTaken, format!("the local API finds no free port from {first} to {last} on {}", wanted.ip())))
+    Err(Error::new(
+        Code::PortTaken,
+        format!(
+            "the local API finds no free port from {first} to {last} on {}",
+            wanted.ip()
+        ),
+    ))
 }
 
 /// Listens on a socket that only its owner may use. A file that nobody listens on is replaced.
 pub(super) fn unix(path: &Path) -> Result<UnixListener, Error> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(Error::new(Code::PortTaken, format!("another process listens on {}", path.display())));
+        return Err(Error::new(
+            Code::PortTaken,
+            format!("another process listens on {}", path.display()),
+        ));
     }
     // Made under another name and private before it gets its own: nobody connects in between.
     let fresh = PathBuf::from(format!("{}.{}.new", path.display(), std::process::id()));
@@ -45,7 +56,10 @@ pub(super) fn unix(path: &Path) -> Result<UnixListener, Error> {
 }
 
 fn failed(place: &dyn std::fmt::Display, error: &io::Error) -> Error {
-    Error::new(Code::BindFailed, format!("the local API cannot listen on {place}: {error}"))
+    Error::new(
+        Code::BindFailed,
+        format!("the local API cannot listen on {place}: {error}"),
+    )
 }
 
 #[cfg(test)]
@@ -54,7 +68,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_falls_to_the_next_free_one() {
-        let (first, addr) = tcp("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
+        let (first, addr) = tcp("127.0.0.1:0".parse().expect("an address"))
+            .await
+            .expect("a free port");
         let (_second, next) = tcp(addr).await.expect("another free port");
         assert!(next.port() > addr.port());
         drop(first);
@@ -66,7 +82,14 @@ mod tests {
         let path = dir.path().join("api.sock");
         drop(unix(&path).expect("new"));
         let live = unix(&path).expect("stale file replaced");
-        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path)
+                .expect("there")
+                .permissions()
+                .mode()
+                & 0o777,
+            0o600
+        );
         assert_eq!(unix(&path).expect_err("taken").code, Code::PortTaken);
         drop(live);
     }

@@ -21,10 +21,18 @@ pub(super) fn router(agent: Agent) -> Router {
     Router::new()
         .route("/api/status", get(status))
         .route("/api/endpoints", get(list).post(create))
-        .route("/api/endpoints/{name}", get(show).put(replace).delete(remove))
+        .route(
+            "/api/endpoints/{name}",
+            get(show).put(replace).delete(remove),
+        )
         .route("/api/tunnels", get(tunnels))
         .route("/api/tunnels/{name}", get(tunnel).delete(remove))
-        .fallback(async || refuse(&Error::new(Code::ApiNotFound, "no such path; see /api/status and /api/endpoints")))
+        .fallback(async || {
+            refuse(&Error::new(
+                Code::ApiNotFound,
+                "no such path; see /api/status and /api/endpoints",
+            ))
+        })
         .method_not_allowed_fallback(async || refuse(&Error::of(Code::ApiMethod)))
         .layer(DefaultBodyLimit::max(defaults::LOCAL_BODY_BYTES_MAX))
         .with_state(agent)
@@ -32,7 +40,8 @@ pub(super) fn router(agent: Agent) -> Router {
 
 /// The answer to a request that fails.
 pub(super) fn refuse(error: &Error) -> Response {
-    let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, Json(views::error(error))).into_response()
 }
 
@@ -51,7 +60,10 @@ async fn list(State(agent): State<Agent>) -> Json<Value> {
     let status = agent.status().borrow().clone();
     let session = status.state;
     let endpoints = agent.endpoints();
-    let all: Vec<Value> = endpoints.iter().map(|endpoint| views::endpoint(endpoint, session)).collect();
+    let all: Vec<Value> = endpoints
+        .iter()
+        .map(|endpoint| views::endpoint(endpoint, session))
+        .collect();
     Json(json!({"endpoints": all, "uri": "/api/endpoints"}))
 }
 
@@ -94,14 +106,24 @@ fn view(agent: &Agent, endpoint: &EndpointStatus) -> Value {
 }
 
 fn found(agent: &Agent, name: &str) -> Result<EndpointStatus, Error> {
-    let missing = || Error::new(Code::EndpointNotFound, format!("this agent has no endpoint named `{name}`"));
+    let missing = || {
+        Error::new(
+            Code::EndpointNotFound,
+            format!("this agent has no endpoint named `{name}`"),
+        )
+    };
     agent.endpoint(name).ok_or_else(missing)
 }
 
 fn entry(body: &[u8]) -> Result<EndpointEntry, Error> {
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Error::new(Code::ApiBodyUnparsable, format!("the body is not JSON: {error}")))?;
-    EndpointEntry::from_json(&value).map_err(|error| Error::new(Code::ApiInvalidValue, error.message))
+    let value: Value = serde_json::from_slice(body).map_err(|error| {
+        Error::new(
+            Code::ApiBodyUnparsable,
+            format!("the body is not JSON: {error}"),
+        )
+    })?;
+    EndpointEntry::from_json(&value)
+        .map_err(|error| Error::new(Code::ApiInvalidValue, error.message))
 }
 
 /// Offers an endpoint and waits for the server's verdict, but not for a session.
@@ -119,16 +141,26 @@ async fn offer(agent: &Agent, entry: EndpointEntry) -> Result<(StatusCode, Value
 }
 
 /// Changes an endpoint in place where that is possible, and replaces it where it is not.
-async fn put(agent: &Agent, name: &str, mut entry: EndpointEntry) -> Result<(StatusCode, Value), Error> {
+async fn put(
+    agent: &Agent,
+    name: &str,
+    mut entry: EndpointEntry,
+) -> Result<(StatusCode, Value), Error> {
     if entry.options.name.is_empty() {
         name.clone_into(&mut entry.options.name);
     }
     if entry.options.name != name {
-        return Err(Error::new(Code::ApiInvalidValue, "name: an endpoint keeps its name; delete it and create another"));
+        return Err(Error::new(
+            Code::ApiInvalidValue,
+            "name: an endpoint keeps its name; delete it and create another",
+        ));
     }
-    let Some(old) = agent.endpoint(name) else { return offer(agent, entry).await };
+    let Some(old) = agent.endpoint(name) else {
+        return offer(agent, entry).await;
+    };
     if let Some(update) = agent.change_in_place(name, &entry) {
-        let changed = tokio::time::timeout(defaults::LOCAL_BIND_WAIT, agent.update(name, update)).await;
+        let changed =
+            tokio::time::timeout(defaults::LOCAL_BIND_WAIT, agent.update(name, update)).await;
         if let Ok(Err(error)) = changed {
             return Err(error);
         }

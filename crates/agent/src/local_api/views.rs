@@ -10,7 +10,11 @@ use crate::status::{ConnectionStats, EndpointStatus, SessionState, Status};
 /// `/api/status`.
 pub(super) fn status(status: &Status) -> Value {
     let leg = |region: &str| json!({"region": region, "latency": status.latency.map(millis)});
-    let legs: Vec<Value> = status.session.iter().map(|session| leg(&session.region)).collect();
+    let legs: Vec<Value> = status
+        .session
+        .iter()
+        .map(|session| leg(&session.region))
+        .collect();
     let session = status.session.as_ref();
     json!({
         "status": status.state.as_str(),
