@@ -47,6 +47,17 @@ impl Identity {
     }
 }
 
+/// What the agent does with its channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Serves every open.
+    Serves,
+    /// Takes every open and never says how it went.
+    NeverAnswers,
+    /// Opens no channel.
+    BringsNoChannels,
+}
+
 /// Where the agent's endpoints forward to.
 type Upstreams = Arc<Mutex<HashMap<EndpointId, SocketAddr>>>;
 
@@ -80,6 +91,11 @@ impl Agent {
 
     /// Connects; the edge's refusal is the error.
     pub(crate) async fn try_connect(bed: &Bed, identity: &Identity) -> Result<Self, Error> {
+        Self::connect_as(bed, identity, Manner::Serves).await
+    }
+
+    /// Connects as an agent that behaves badly.
+    pub(crate) async fn connect_as(bed: &Bed, identity: &Identity, manner: Manner) -> Result<Self, Error> {
         let client = tls::client_config(&bed.trust).expect("tls");
         let (reader, writer) = tokio::io::split(dial(bed.edge.agent_addr(), &client).await);
         let (mut reader, mut writer) = (Reader::new(reader), Writer::new(writer));
@@ -106,6 +122,7 @@ impl Agent {
             next: Arc::new(AtomicU64::new(1)),
             upstreams: Arc::clone(&upstreams),
             crash: crash.clone(),
+            manner,
         };
         channels.open(welcome.channels_idle_min);
         tokio::spawn(crash.clone().run_until_cancelled_owned(listen(
@@ -167,18 +184,13 @@ impl Agent {
             ..bind
         })
         .await;
-        loop {
-            match self.hear().await {
-                EdgeMessage::Bound(bound) => {
-                    self.upstreams
-                        .lock()
-                        .expect("sound")
-                        .insert(bound.endpoint_id.clone(), upstream);
-                    return Ok(bound);
-                }
-                EdgeMessage::Refused(refused) => return Err(refused.error()),
-                other => panic!("neither bound nor refused: {other:?}"),
+        match self.hear().await {
+            EdgeMessage::Bound(bound) => {
+                self.forward(&bound.endpoint_id, upstream);
+                Ok(bound)
             }
+            EdgeMessage::Refused(refused) => Err(refused.error()),
+            other => panic!("neither bound nor refused: {other:?}"),
         }
     }
 
@@ -256,10 +268,14 @@ struct Channels {
     next: Arc<AtomicU64>,
     upstreams: Upstreams,
     crash: CancellationToken,
+    manner: Manner,
 }
 
 impl Channels {
     fn open(&self, count: u32) {
+        if self.manner == Manner::BringsNoChannels {
+            return;
+        }
         for _ in 0..count {
             let own = self.clone();
             tokio::spawn(
@@ -295,6 +311,9 @@ impl Channels {
                 return;
             };
             assert!(first_bytes.is_empty(), "the edge sends no first bytes");
+            if self.manner == Manner::NeverAnswers {
+                std::future::pending::<()>().await;
+            }
             let upstream = self
                 .upstreams
                 .lock()

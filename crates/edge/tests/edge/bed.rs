@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use portcullis_edge::{Edge, EdgeConfig, EdgeHandle};
-use portcullis_model::{Account, AccountId, CredentialId, Endpoint, Secret};
+use portcullis_model::{Account, AccountId, CredentialId, Endpoint, Plan, Secret};
 use portcullis_net::seal::MasterKey;
 use portcullis_net::tls::{self, CertAuthority, Purpose, Trust};
 use portcullis_store::{
@@ -56,9 +56,11 @@ impl Bed {
     pub(crate) async fn with(configure: impl FnOnce(&mut EdgeConfig)) -> Self {
         let ip = own_ip();
         let dir = tempfile::tempdir().expect("directory");
-        let store = SqliteStore::open(&dir.path().join("store.sqlite")).expect("store");
+        let store = SqliteStore::open(dir.path().join("store.sqlite")).expect("store");
         let mut settings = Settings::new("test", "local", HOST);
         settings.hosts[0].bind = vec![ip];
+        let two = Plan { connections_max: Some(2), ..Plan::default() };
+        settings.plans.insert("two-connections".to_owned(), two);
         settings.hosts[0].ports = PortRanges(vec![PortRange {
             first: 20_000,
             last: 20_999,

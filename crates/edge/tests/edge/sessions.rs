@@ -5,13 +5,13 @@ use std::time::Duration;
 use portcullis_model::{Code, Endpoint, Secret};
 use portcullis_net::control::{Reader, Writer};
 use portcullis_net::tls;
-use portcullis_proto::message::{ChannelHello, EdgeMessage, FirstMessage};
+use portcullis_proto::message::{Bind, ChannelHello, EdgeMessage, FirstMessage};
 use portcullis_telemetry::{CloseReason, NodeCommands as _};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::agent::{A_WHILE, Agent, Identity, dial};
+use crate::agent::{A_WHILE, Agent, Identity, Manner, dial};
 use crate::bed::{self, Bed, assert_reset, echo, ending, eventually, exchange, greeting, soon};
 
 fn record(bed: &Bed, bound: &portcullis_proto::message::Bound) -> Endpoint {
@@ -270,5 +270,81 @@ async fn an_update_changes_the_policy_in_place() {
     bed.closed(CloseReason::PolicyDenied).await;
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(exchange(before, b"goes on").await, b"goes on");
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_lost_before_its_verdict_is_not_tried_again_elsewhere() {
+    let bed = Bed::start().await;
+    let (_, token) = bed.credential().await;
+    bed.reserve(20_800).await;
+    let pooled = || Bind { url: "tcp://edge.test:20800".to_owned(), pooling_enabled: true, ..Bind::default() };
+    let mute = Agent::connect_as(&bed, &Identity::new(1, token), Manner::NeverAnswers).await;
+    let mut mute = mute.expect("welcome");
+    let bound = mute.bind_with(pooled(), bed::nobody().await).await.expect("bound");
+    let mut client = bed.connect(&record(&bed, &bound)).await;
+    eventually("the open is on its way", || {
+        bed.edge.connections().first().is_some_and(|view| view.session.as_ref() == Some(&mute.session))
+    })
+    .await;
+    // Another member is there now, and must not get what the first may have had.
+    bed.direct_with("tcp://edge.test:20800", echo("e").await, |spec| spec.pooling_enabled = true).await;
+    drop(mute);
+    assert_reset(&mut client).await;
+    bed.closed(CloseReason::AgentLostUnknown).await;
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_never_answers_or_brings_no_channel_costs_its_clients_the_deadline_only() {
+    let bed = Bed::start().await;
+    let (_, token) = bed.credential().await;
+    let cases = [
+        (Manner::NeverAnswers, CloseReason::UpstreamTimeout),
+        (Manner::BringsNoChannels, CloseReason::NoChannel),
+    ];
+    for (seed, (manner, reason)) in (1..).zip(cases) {
+        let agent = Agent::connect_as(&bed, &Identity::new(seed, token.clone()), manner).await;
+        let mut agent = agent.expect("welcome");
+        let mut bind = Bind { url: "tcp://".to_owned(), ..Bind::default() };
+        bind.limits.connect_timeout_ms = Some(300);
+        let bound = agent.bind_with(bind, bed::nobody().await).await.expect("bound");
+        let mut client = bed.connect(&record(&bed, &bound)).await;
+        assert_reset(&mut client).await;
+        bed.closed(reason).await;
+    }
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_while_its_open_waits_gives_its_place_back() {
+    let bed = Bed::start().await;
+    let (_, token) = bed.credential().await;
+    let agent = Agent::connect_as(&bed, &Identity::new(1, token), Manner::NeverAnswers).await;
+    let mut agent = agent.expect("welcome");
+    let bound = agent.bind("tcp://", bed::nobody().await).await;
+    let client = bed.connect(&record(&bed, &bound)).await;
+    eventually("the open waits", || bed.records.live().count() == 1).await;
+    portcullis_net::socket::reset_on_drop(&client);
+    drop(client);
+    let begun = Instant::now();
+    bed.closed(CloseReason::ClientReset).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "well before the deadline of ten seconds");
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_a_session_resets_its_connections_with_the_operators_reason() {
+    let bed = Bed::start().await;
+    let (_, token) = bed.credential().await;
+    let mut agent = Agent::connect(&bed, &Identity::new(1, token)).await;
+    let bound = agent.bind("tcp://", echo("e").await).await;
+    let mut client = bed.connect(&record(&bed, &bound)).await;
+    greeting(&mut client, 1).await;
+    bed.edge.stop_session(&agent.session, false).await.expect("it is here");
+    assert!(matches!(agent.hear().await, EdgeMessage::Stop(_)));
+    agent.goodbye().await;
+    assert_reset(&mut client).await;
+    bed.closed(CloseReason::SessionStopped).await;
     bed.finish().await;
 }
