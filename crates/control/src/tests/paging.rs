@@ -69,6 +69,11 @@ async fn what_before_id_names_may_be_gone() {
         .get(&format!("/reserved_addrs?before_id={}", all[1]))
         .await;
     assert_eq!(ids(&rest.body["reserved_addrs"]), all[2..]);
+    // As ngrok's JavaScript client writes it.
+    let rest = api
+        .get(&format!("/reserved_addrs?beforeId={}", all[1]))
+        .await;
+    assert_eq!(ids(&rest.body["reserved_addrs"]), all[2..]);
 }
 
 #[tokio::test]

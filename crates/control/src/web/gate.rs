@@ -195,9 +195,13 @@ fn account(headers: &HeaderMap, key: &ApiKey, snapshot: &Snapshot) -> Result<Acc
 /// The decoded query, with no parameter that the path doesn't take.
 fn query(request: &Request) -> Result<Query, Refusal> {
     let raw = request.uri().query().unwrap_or_default().to_owned();
-    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri())
+    let mut pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri())
         .map_err(|cause| Refusal::new(Code::ApiUnknownParameter, cause.body_text()))?
         .0;
+    // ngrok's JavaScript client writes `before_id` in its own way.
+    for (name, _) in pairs.iter_mut().filter(|(name, _)| name == "beforeId") {
+        *name = "before_id".to_owned();
+    }
     // Without a matched path the fallback answers, whatever the query says.
     if let Some(path) = request.extensions().get::<MatchedPath>() {
         let legal = legal_parameters(request.method(), path.as_str());
