@@ -82,3 +82,5 @@ pub const BIND_SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const DESCRIPTORS_RESERVED: usize = 512;
 /// Broken accept loops that wait to be noticed; the others wait to say so.
 pub const LISTENERS_BROKEN_MAX: usize = 16;
+/// Draws of a random address whose port turns out to be held by another program.
+pub const RANDOM_DRAWS_MAX: u32 = 4;

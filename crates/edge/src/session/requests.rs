@@ -1,19 +1,21 @@
 //! What agents ask of the registry, in the registry's words.
 
+use portcullis_model::url::{self, UrlRequest};
 use portcullis_model::{Code, Endpoint, Error, SessionId};
 use portcullis_proto::message::{Bind, Update};
 use portcullis_store::{BindSpec, BoundUpdate};
 use portcullis_telemetry::EndpointState;
 
-use crate::defaults::BIND_SETTLE_TIMEOUT;
+use crate::defaults::{BIND_SETTLE_TIMEOUT, RANDOM_DRAWS_MAX};
 use crate::node::Node;
 
 /// Binds an endpoint, and answers when its listeners are open: who reads the URL may connect at once.
+/// A random address whose port another program holds is drawn again.
 ///
 /// # Errors
 /// The registry's refusal, or why the port cannot be listened on; the endpoint is not bound then.
 pub(super) async fn bind(node: &Node, session: &SessionId, bind: Bind) -> Result<Endpoint, Error> {
-    let spec = BindSpec {
+    let mut spec = BindSpec {
         name: bind.name,
         url: bind.url,
         binding: bind.binding,
@@ -26,25 +28,22 @@ pub(super) async fn bind(node: &Node, session: &SessionId, bind: Bind) -> Result
         limits: bind.limits,
         ephemeral: bind.ephemeral,
     };
-    let endpoint = node.registry.bind_endpoint(session, spec).await?.value;
-    match node.settled(&endpoint.id, BIND_SETTLE_TIMEOUT).await {
-        EndpointState::Programmed | EndpointState::Pending => Ok(endpoint),
-        EndpointState::Failed(error) => {
-            node.registry.unbind_endpoint(session, &endpoint.id).await?;
-            Err(explain(error, &endpoint))
+    let is_random = matches!(url::parse(&spec.url, spec.binding), Ok((_, UrlRequest::Random)));
+    let mut draws = if is_random { RANDOM_DRAWS_MAX } else { 1 };
+    loop {
+        let endpoint = node.registry.bind_endpoint(session, spec.clone()).await?.value;
+        let error = match node.settled(&endpoint.id, BIND_SETTLE_TIMEOUT).await {
+            EndpointState::Programmed | EndpointState::Pending => return Ok(endpoint),
+            EndpointState::Failed(error) => error,
+        };
+        node.registry.unbind_endpoint(session, &endpoint.id).await?;
+        draws -= 1;
+        if draws == 0 || error.code != Code::PortTaken {
+            return Err(error);
         }
-    }
-}
-
-fn explain(error: Error, endpoint: &Endpoint) -> Error {
-    let message = match error.code {
-        Code::PortTaken => format!("{}: {}", endpoint.url, error.message),
-        _ => error.message,
-    };
-    Error {
-        code: error.code,
-        message,
-        internal: error.internal,
+        tracing::warn!(%session, url = %endpoint.url, %error, "a random port is taken; drawing another");
+        // The agent's own address is kept for it, and that is the one that is taken.
+        spec.ephemeral = true;
     }
 }
 

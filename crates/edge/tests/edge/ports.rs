@@ -94,3 +94,21 @@ async fn an_agent_is_told_that_its_port_is_taken() {
     );
     bed.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_address_on_a_taken_port_is_drawn_again() {
+    let bed = Bed::start().await;
+    let (_, token) = bed.credential().await;
+    let identity = Identity::new(1, token);
+    let mut agent = Agent::connect(&bed, &identity).await;
+    let first = agent.bind("tcp://", echo("e").await).await;
+    drop(agent);
+    let address = SocketAddr::new(bed.ip, first.url.port());
+    eventually("the port is closed", || std::net::TcpStream::connect(address).is_err()).await;
+    let _holder = TcpListener::bind(address).await.expect("free");
+    let mut agent = Agent::connect(&bed, &Identity { generation: 2, ..identity }).await;
+    let second = agent.bind("tcp://", echo("e").await).await;
+    assert_ne!(first.url, second.url);
+    greeting(&mut dial(SocketAddr::new(bed.ip, second.url.port())), 1).await;
+    bed.finish().await;
+}
