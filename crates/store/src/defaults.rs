@@ -45,10 +45,12 @@ pub const DRAW_ATTEMPTS: u32 = 32;
 pub const PUBLIC_PORT_FIRST: u16 = 20_000;
 /// Highest port of the default public range: ten thousand addresses.
 pub const PUBLIC_PORT_LAST: u16 = 29_999;
-/// Takeovers of one agent identity within [`TAKEOVER_WINDOW`] after which the one that serves stays.
-pub const TAKEOVERS_MAX: u32 = 3;
-/// A network that flaps needs a heartbeat's tolerance (15 s) to lose a session silently, so three
-/// takeovers within this time are two live processes.
+/// Takeovers of one run of an agent from itself within [`TAKEOVER_WINDOW`] after which the session
+/// that is served stays. An agent waits up to half a second before it comes back, so two processes that
+/// fight get here in some five seconds.
+pub const TAKEOVERS_MAX: u32 = 10;
+/// A network that flaps costs a heartbeat's tolerance (15 s) to notice, or is noticed by the server
+/// too, which is then no takeover; so it never makes ten of them within this time.
 pub const TAKEOVER_WINDOW: Duration = Duration::from_secs(30);
 /// Size of the database's write-ahead log, in pages, at which it is folded back (4 MiB).
 pub const WAL_PAGES_MAX: u32 = 1_000;

@@ -92,9 +92,6 @@ impl Settings {
             if host.host.is_empty() {
                 problems.push(format!("hosts[{index}].host: is empty"));
             }
-            if host.ports.0.is_empty() {
-                problems.push(format!("hosts[{index}].ports: has no port"));
-            }
         }
         for (index, pool) in self.ip_pools.iter().enumerate() {
             check_pool(index, pool, &mut problems);
@@ -151,7 +148,7 @@ pub struct SharedHost {
     pub host: String,
     /// Its region.
     pub region: String,
-    /// Random draws come from here.
+    /// Random draws come from here; empty: no draws, only chosen ports.
     pub ports: PortRanges,
     /// Ports that a user may choose.
     pub choose: PortRanges,
@@ -194,12 +191,12 @@ impl SharedHost {
             .collect()
     }
 
-    /// Whether a connection to one of the two may arrive at the same listener as one to the other.
+    /// Whether a connection to one of the two may arrive at the same listener as one to the other. A
+    /// host without IPs of its own answers on all, so it shares with every other.
     pub fn shares_ips_with(&self, other: &Self) -> bool {
-        if self.bind.is_empty() || other.bind.is_empty() {
-            return self.bind.is_empty() && other.bind.is_empty();
-        }
-        self.bind.iter().any(|ip| other.bind.contains(ip))
+        self.bind.is_empty()
+            || other.bind.is_empty()
+            || self.bind.iter().any(|ip| other.bind.contains(ip))
     }
 
     /// Whether an account may have addresses here.

@@ -175,3 +175,47 @@ async fn a_second_writer_is_noticed() {
     );
     assert_eq!(error.code, Code::StateDirLocked);
 }
+
+#[tokio::test]
+async fn a_registry_on_a_full_disk_keeps_what_it_acknowledged_and_goes_on() {
+    use crate::{Clock, NewCredential, Registry, Settings};
+    let dir = tempfile::tempdir().expect("dir");
+    let store = std::sync::Arc::new(start_with(
+        &dir.path().join("s"),
+        "PRAGMA max_page_count = 60",
+    ));
+    let settings = Settings::new("node-1", "eu", "edge.example.com");
+    let registry = Registry::open(store, settings, Clock::system())
+        .await
+        .expect("opens");
+    let account = registry.bootstrap().await.expect("bootstrap").account;
+    let new = || NewCredential {
+        metadata: "x".repeat(4_000),
+        ..NewCredential::default()
+    };
+    let mut made = Vec::new();
+    let refusal = loop {
+        match registry.create_credential(&account.id, new()).await {
+            Ok(written) => made.push(written.value),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refusal.code, Code::StoreFull);
+    assert!(!made.is_empty());
+    let known = registry.snapshot().credentials(&account.id).count();
+    assert_eq!(known, made.len() + 1, "the refused one is nowhere");
+    let (last, _) = made.pop().expect("some");
+    registry
+        .delete_credential(&account.id, &last.id)
+        .await
+        .expect("deleting makes room");
+    registry
+        .create_credential(&account.id, new())
+        .await
+        .expect("fits again");
+    for (_, token) in &made {
+        registry
+            .authenticate_credential(token.expose())
+            .expect("still valid");
+    }
+}

@@ -228,10 +228,17 @@ async fn hosts_and_ports_must_be_the_server_s() {
 async fn hosts_that_share_ips_share_their_ports() {
     let mut settings = settings();
     settings.hosts = SharedHost::numbered("example.com", "eu", false, 2);
-    settings.hosts.push(SharedHost {
-        bind: vec!["192.0.2.9".parse().expect("ip")],
-        ..SharedHost::new("alone.example.com", "eu")
-    });
+    let own_ip = |host: SharedHost, ip: &str| SharedHost {
+        bind: vec![ip.parse().expect("ip")],
+        ..host
+    };
+    for host in &mut settings.hosts {
+        *host = own_ip(host.clone(), "192.0.2.8");
+    }
+    settings.hosts.push(own_ip(
+        SharedHost::new("alone.example.com", "eu"),
+        "192.0.2.9",
+    ));
     let bed = Bed::with(settings).await;
     let (other, _) = bed.stranger().await;
     let on = |host: &str| NewAddress {
@@ -399,4 +406,39 @@ async fn gated_accounts_are_told_what_to_do() {
         .await
         .expect("verified");
     bed.bind(&session, "tcp://").await.expect("allowed now");
+}
+
+#[tokio::test]
+async fn a_host_on_all_ips_shares_its_ports_with_every_other() {
+    let mut settings = settings();
+    let bind = vec!["127.0.0.1".parse().expect("ip")];
+    let ports = crate::PortRanges::default();
+    settings.hosts.push(SharedHost {
+        bind,
+        ports,
+        ..SharedHost::new("127.0.0.1", "eu")
+    });
+    let bed = Bed::with(settings).await;
+    let on = |host: &str| NewAddress {
+        host: Some(host.into()),
+        port: Some(5432),
+        ..NewAddress::default()
+    };
+    bed.registry
+        .reserve_address(&bed.account, on("127.0.0.1"))
+        .await
+        .expect("reserved");
+    assert_eq!(
+        code(bed.registry.reserve_address(&bed.account, on(HOST)).await),
+        Code::AddressTaken
+    );
+    for _ in 0..20 {
+        let drawn = bed
+            .registry
+            .reserve_address(&bed.account, NewAddress::default())
+            .await
+            .expect("drawn")
+            .value;
+        assert_eq!(drawn.host, HOST, "a host without a range is never drawn");
+    }
 }
