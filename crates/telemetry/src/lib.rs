@@ -10,6 +10,7 @@ pub mod live;
 pub mod metrics;
 pub mod names;
 pub mod record;
+pub mod reference;
 
 pub use close::{CloseReason, Ended, Fault};
 pub use commands::{DrainOutcome, EndpointState, EndpointStatus, NodeCommands, UpstreamFailure};

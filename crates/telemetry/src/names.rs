@@ -67,3 +67,24 @@ pub const CHANNEL_WAITS: Name = (
     "agent_channel_waits",
     "Opens that found no idle data channel and waited",
 );
+
+/// Every metric.
+pub const ALL: &[Name] = &[
+    CONNECTIONS_OPENED,
+    CONNECTIONS_CLOSED,
+    CONNECTIONS_OPEN,
+    CONNECTION_BYTES,
+    CONNECTION_DURATION,
+    CONNECTION_OPEN_DURATION,
+    UPSTREAM_OPENS,
+    ACCEPT_SHED,
+    ACCEPT_ERRORS,
+    LISTENERS,
+    SESSIONS_OPEN,
+    SESSIONS_OPENED,
+    SESSIONS_REFUSED,
+    AGENT_PENDING,
+    CHANNELS_IDLE,
+    CHANNELS_OPENED,
+    CHANNEL_WAITS,
+];
