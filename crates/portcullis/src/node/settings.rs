@@ -90,7 +90,8 @@ fn hosts(config: &ServerConfig, host: &str) -> Vec<SharedHost> {
                 ..shared(
                     &ip.to_string(),
                     &config.region,
-                    &config.ports,
+                    // Without a range: nobody is given a random address on it.
+                    &PortRanges::default(),
                     &config.choose,
                 )
             });
