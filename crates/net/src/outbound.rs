@@ -2,13 +2,24 @@
 //!
 //! Must never: print a proxy's password.
 
+use std::fmt;
+use std::io;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use portcullis_model::{Code, Error, Secret};
-use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+use tokio_socks::tcp::Socks5Stream;
 
-/// A proxy, as `http://[user:password@]host:port` or `socks5://[user:password@]host:port`.
+use crate::defaults::{ADDRESS_TIMEOUT_MIN, HTTP_CONNECT_ANSWER_BYTES_MAX};
+use crate::peek::{self, PeekError};
+use crate::socket::configure;
+
+/// A proxy, as `http://[user:password@]host:port` or `socks5://[user:password@]host:port`. User and
+/// password are percent-decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyUrl {
     /// What it speaks.
@@ -30,10 +41,65 @@ pub enum ProxyKind {
 
 impl FromStr for ProxyUrl {
     type Err = Error;
+
+    /// The text itself never appears in an error: it may hold a password.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let _ = text;
-        Err(Error::of(Code::ConfigInvalid))
+        let invalid = |why: &str| Error::new(Code::ConfigInvalid, format!("the proxy's URL cannot be used: {why}"));
+        let (scheme, rest) = text
+            .trim()
+            .split_once("://")
+            .ok_or_else(|| invalid("write it as `http://host:port` or `socks5://host:port`"))?;
+        let kind = match scheme {
+            "http" => ProxyKind::Http,
+            "socks5" | "socks5h" => ProxyKind::Socks5,
+            "https" => return Err(invalid("TLS towards the proxy is not supported; use `http://`")),
+            _ => return Err(invalid("its scheme is http or socks5")),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (login, address) = match rest.rsplit_once('@') {
+            Some((login, address)) => (Some(login), address),
+            None => (None, rest),
+        };
+        let login = login.map(parse_login).transpose().map_err(invalid)?;
+        split_host_port(address).ok_or_else(|| invalid("host or port is missing"))?;
+        Ok(Self { kind, address: address.to_owned(), login })
     }
+}
+
+impl fmt::Display for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.kind {
+            ProxyKind::Http => "http",
+            ProxyKind::Socks5 => "socks5",
+        };
+        write!(f, "{scheme}://{}", self.address)
+    }
+}
+
+fn parse_login(text: &str) -> Result<(String, Secret), &'static str> {
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    Ok((percent_decoded(user)?, Secret::new(percent_decoded(password)?)))
+}
+
+fn percent_decoded(text: &str) -> Result<String, &'static str> {
+    const WRONG: &str = "a `%` in user or password is not followed by two hexadecimal digits";
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())).ok_or(WRONG)?;
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| WRONG)?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).map_err(|_| "user or password is not UTF-8")
+}
+
+/// `host:port` or `[v6]:port`.
+fn split_host_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = bare.or_else(|| (!host.contains(':')).then_some(host))?;
+    (!host.is_empty() && !host.contains(['/', '@', ' ', '[', ']'])).then_some((host, port))
 }
 
 /// Connects to `server` (`host:port`) by the deadline.
@@ -41,6 +107,109 @@ impl FromStr for ProxyUrl {
 /// # Errors
 /// `PTC_DNS_FAILED`, `PTC_SERVER_UNREACHABLE`, `PTC_PROXY_CONNECT_FAILED`.
 pub async fn connect(server: &str, proxy: Option<&ProxyUrl>, deadline: Instant) -> Result<TcpStream, Error> {
-    let _ = (proxy, deadline);
-    Err(Error::internal(server))
+    let (host, port) = split_host_port(server).ok_or_else(|| {
+        Error::new(Code::ServerUnreachable, format!("`{server}` is not a server; write it as `host:port`"))
+    })?;
+    let Some(proxy) = proxy else {
+        return direct(host, port, deadline).await.map_err(|(code, why)| {
+            Error::new(code, format!("cannot reach the server {server}: {why}"))
+        });
+    };
+    let failed = |why: &dyn fmt::Display| {
+        Error::new(Code::ProxyConnectFailed, format!("cannot reach the server {server} through the proxy {proxy}: {why}"))
+    };
+    let (proxy_host, proxy_port) =
+        split_host_port(&proxy.address).ok_or_else(|| failed(&"the proxy's address has no port"))?;
+    let stream = direct(proxy_host, proxy_port, deadline).await.map_err(|(_, why)| failed(&why))?;
+    let through = async {
+        match proxy.kind {
+            ProxyKind::Http => http_connect(stream, server, proxy, deadline).await,
+            ProxyKind::Socks5 => socks5(stream, (host, port), proxy).await,
+        }
+    };
+    match timeout_at(deadline, Box::pin(through)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(why)) => Err(failed(&why)),
+        Err(_) => Err(failed(&"it did not answer in time")),
+    }
 }
+
+/// Every address of a host in turn, each with a share of the time.
+async fn direct(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, (Code, String)> {
+    let lookup = timeout_at(deadline, lookup_host((host, port))).await;
+    let addresses: Vec<_> = match lookup {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => return Err((Code::DnsFailed, format!("the name `{host}` does not resolve ({error})"))),
+        Err(_) => return Err((Code::DnsFailed, format!("the name `{host}` could not be resolved in time"))),
+    };
+    let mut last = (Code::DnsFailed, format!("the name `{host}` has no address"));
+    for (tried, addr) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let parts = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let until = Instant::now() + (left / parts).max(ADDRESS_TIMEOUT_MIN).min(left);
+        let connected = timeout_at(until, TcpStream::connect(addr)).await;
+        let why = match connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|result| result) {
+            Ok(stream) => match configure(&stream) {
+                Ok(()) => return Ok(stream),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        last = (Code::ServerUnreachable, format!("{addr}: {why}"));
+    }
+    Err(last)
+}
+
+async fn http_connect(
+    mut stream: TcpStream,
+    server: &str,
+    proxy: &ProxyUrl,
+    deadline: Instant,
+) -> Result<TcpStream, String> {
+    let mut request = format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n");
+    if let Some((user, password)) = &proxy.login {
+        let login = STANDARD.encode(format!("{user}:{}", password.expose()));
+        request.push_str(&format!("Proxy-Authorization: Basic {login}\r\n"));
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    let answer = peek::read(&stream, HTTP_CONNECT_ANSWER_BYTES_MAX, deadline, connect_answer).await;
+    match answer {
+        Ok(()) => Ok(stream),
+        Err(PeekError::Parse(why)) => Err(why),
+        Err(PeekError::Io(error)) => Err(error.to_string()),
+        Err(PeekError::Late) => Err("it did not answer in time".to_owned()),
+        Err(PeekError::Cut) => Err("it closed the connection".to_owned()),
+        Err(PeekError::TooLong) => Err("its answer has no end".to_owned()),
+    }
+}
+
+/// The head of an HTTP answer, which must be a success.
+fn connect_answer(bytes: &[u8]) -> Result<Option<((), usize)>, String> {
+    let Some(end) = bytes.windows(4).position(|part| part == b"\r\n\r\n").map(|at| at + 4) else {
+        return Ok(None);
+    };
+    let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.splitn(3, ' ');
+    match (words.next(), words.next()) {
+        (Some(version), Some(status)) if version.starts_with("HTTP/1.") && status.starts_with('2') => {
+            Ok(Some(((), end)))
+        }
+        (Some(_), Some("407")) => Err("it asks for user and password, or refuses those given (407)".to_owned()),
+        _ => Err(format!("it answered `{}`", line.chars().take(100).collect::<String>())),
+    }
+}
+
+async fn socks5(stream: TcpStream, target: (&str, u16), proxy: &ProxyUrl) -> Result<TcpStream, String> {
+    let connected = match &proxy.login {
+        None => Socks5Stream::connect_with_socket(stream, target).await,
+        Some((user, password)) => {
+            Socks5Stream::connect_with_password_and_socket(stream, target, user, password.expose()).await
+        }
+    };
+    connected.map(Socks5Stream::into_inner).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,20 @@
-//! PROXY protocol v1 and v2, in and out.
+//! PROXY protocol v1 and v2, in and out
+//! (<https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>).
 //!
 //! Must never: take a byte of the stream behind the header.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use portcullis_model::Error;
+use portcullis_model::{Code, Error};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+mod encode;
+mod parse;
+mod read;
+
+pub use encode::encode;
+pub use parse::parse;
 
 /// Which form of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,12 +51,37 @@ pub struct Header {
 /// # Errors
 /// `PTC_PROXY_HEADER_INVALID`: malformed, too long, cut off, or not there by the deadline.
 pub async fn read_header(stream: &TcpStream, deadline: Instant) -> Result<Header, Error> {
-    let _ = (stream, deadline);
-    Err(Error::internal("proxy"))
+    let bytes = match tokio::time::timeout_at(deadline, read::header(stream)).await {
+        Ok(bytes) => bytes?,
+        Err(_) => return Err(invalid("it did not come in time")),
+    };
+    match parse(&bytes)? {
+        Some((header, taken)) if taken == bytes.len() => Ok(header),
+        Some(_) | None => Err(invalid("its length does not fit its contents")),
+    }
 }
 
-/// The bytes of a header. With addresses of two families the IPv4 one is written as IPv6.
-pub fn encode(version: Version, client: SocketAddr, server: SocketAddr, tlvs: &[Tlv]) -> Vec<u8> {
-    let _ = (version, client, server, tlvs);
-    Vec::new()
+/// The one code of this module, with what was wrong.
+fn invalid(what: impl std::fmt::Display) -> Error {
+    Error::new(
+        Code::ProxyHeaderInvalid,
+        format!("the PROXY protocol header is not valid: {what}"),
+    )
 }
+
+/// Both as IPv4 or both as IPv6: a header has one family.
+fn same_family(client: SocketAddr, server: SocketAddr) -> (SocketAddr, SocketAddr) {
+    let plain = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
+    let (client, server) = (plain(client), plain(server));
+    if client.is_ipv4() == server.is_ipv4() {
+        return (client, server);
+    }
+    let mapped = |addr: SocketAddr| match addr.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
+        IpAddr::V6(_) => addr,
+    };
+    (mapped(client), mapped(server))
+}
+
+#[cfg(test)]
+mod tests;
