@@ -48,19 +48,23 @@ impl Client {
     /// `PTC_API_UNAUTHENTICATED` when there is no key, `PTC_CERTIFICATE_INVALID` for a CA that
     /// cannot be used.
     pub(crate) fn new(args: &ApiArgs) -> Result<Self, Failure> {
-        let configured = crate::cmd::config::configured_api_key(&args.config)?;
-        let access = environment::api_access(
-            args.api_url.clone(),
-            args.api_key.clone().map(Secret::new),
-            configured,
-        );
+        let given = args
+            .api_key
+            .clone()
+            .map(Secret::new)
+            .or_else(environment::api_key);
+        let given = match given {
+            Some(key) => Some(key),
+            None => crate::cmd::config::configured_api_key(&args.config)?,
+        };
+        let access = environment::api_access(args.api_url.clone(), given);
         let Some(key) = access.key.clone() else {
             let message = format!(
-                "no API key was given for {}, and no server of this machine left one",
+                "there is no API key for {}: pass --api-key, set PORTCULLIS_API_KEY, or run where the server's data \
+                 directory is",
                 access.url
             );
-            return Err(Failure::Known(Error::new(Code::ApiUnauthenticated, message)
-                .with_internal("pass --api-key, set PORTCULLIS_API_KEY, or run where the server's data directory is")));
+            return Err(Failure::new(Code::ApiUnauthenticated, message));
         };
         let ca = args.api_ca.clone().or_else(|| {
             access

@@ -180,15 +180,10 @@ pub(crate) struct ApiAccess {
 
 /// Finds the API: what is given, else the environment, else the files of a server on this machine.
 /// Its admin key is used only for its own address.
-pub(crate) fn api_access(
-    url: Option<String>,
-    key: Option<Secret>,
-    configured_key: Option<Secret>,
-) -> ApiAccess {
+pub(crate) fn api_access(url: Option<String>, key: Option<Secret>) -> ApiAccess {
     let url = url
         .or_else(api_url)
         .map(|url| url.trim_end_matches('/').to_owned());
-    let key = key.or_else(api_key).or(configured_key);
     let local = local_data_dirs()
         .into_iter()
         .find_map(|dir| local_api(&dir, url.as_deref()));

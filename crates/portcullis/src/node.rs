@@ -19,13 +19,22 @@ use portcullis_model::join::{JoinString, ServerTrust};
 use portcullis_model::{AccountId, Endpoint, Error, Secret};
 use portcullis_net::seal::MasterKey;
 use portcullis_net::tls::{self, CertAuthority, Purpose};
-use portcullis_store::{Clock, NewApiKey, NewCredential, Registry, SqliteStore};
+use portcullis_store::{Bootstrap, Clock, NewApiKey, NewCredential, Registry, SqliteStore};
 use portcullis_telemetry::{DrainOutcome, EndpointState, NodeCommands, Records};
 use tokio::time::Instant;
 
 use crate::config::{ApiTls, ServerConfig};
 use crate::node::data_dir::DataDir;
 use crate::{defaults, environment};
+
+/// One of the server's own endpoints.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    /// As it was bound.
+    pub(crate) endpoint: Endpoint,
+    /// Whether the start fails without it.
+    required: bool,
+}
 
 /// A server that is up.
 pub(crate) struct Server {
@@ -42,7 +51,7 @@ pub(crate) struct Server {
     /// What an agent on another machine connects with.
     pub(crate) join_remote: JoinString,
     /// The server's own endpoints, as they were bound.
-    pub(crate) direct: Vec<Endpoint>,
+    pub(crate) direct: Vec<Direct>,
     data: DataDir,
     registry: Registry,
     edge: Arc<EdgeHandle>,
@@ -57,63 +66,36 @@ impl Server {
     pub(crate) async fn start(config: &ServerConfig) -> Result<Self, Error> {
         config.check()?;
         raise_file_limit();
-        let dir = config
-            .data_dir
-            .clone()
-            .unwrap_or_else(environment::default_data_dir);
-        let data = DataDir::open(&dir)?;
-        let host = config.host.clone().unwrap_or_else(public_host::find);
-        tracing::info!(config = %config.effective(data.path(), &host), "configuration in force");
-        let node = node_id(config, &data)?;
-        let registry = open_registry(config, &data, &node, &host).await?;
-        let bootstrap = registry.bootstrap().await?;
-        let account = bootstrap.account.id.clone();
-
-        let master = MasterKey::load_or_create(&data.path().join("master.key"))?;
-        let authority = CertAuthority::load_or_create(data.path(), &master)?;
-        let (names, ips) = certificate_names(&host);
-        let agents_tls = tls::server_config(&authority, &names, &ips, Purpose::Agents)?;
+        let ground = Ground::open(config).await?;
         let records = Records::new();
-        let edge_config = settings::edge(
-            config,
-            EdgeConfig::new(config.agents_listen, agents_tls),
-            &node,
-            &host,
-        );
-        let edge = Arc::new(Edge::start(edge_config, registry.clone(), records.clone()).await?);
+        let edge = Arc::new(ground.edge(config, records.clone()).await?);
         let agents = edge.agent_addr();
 
-        let admin_key = admin_key(&registry, &data, &account, bootstrap.admin_key).await?;
-        let trust = ServerTrust::Pin(authority.pin());
-        let token = local_token(&registry, &data, &account, bootstrap.authtoken).await?;
+        let admin_key = ground.admin_key().await?;
+        let token = ground.local_token().await?;
+        let trust = ServerTrust::Pin(ground.authority.pin());
         let join = |server: String| JoinString {
             server,
             trust,
             authtoken: token.clone(),
         };
         let join_local = join(reachable_here(agents).to_string());
-        let join_remote = join(host_port(&host, agents.port()));
-        data.write(environment::JOIN_FILE, join_local.reveal().expose())?;
-        let direct = bind_direct(&registry, config, &account).await?;
+        let join_remote = join(host_port(&ground.host, agents.port()));
+        ground
+            .data
+            .write(environment::JOIN_FILE, join_local.reveal().expose())?;
+        let direct = bind_direct(&ground.registry, config, &ground.bootstrap.account.id).await?;
 
         // The API comes last: when it says that the server is ready, everything else is.
-        let mut control = settings::control(config, &node);
-        control.tls = match &config.api_tls {
-            None => Tls::Off,
-            Some(ApiTls::OwnCa) => Tls::OwnCa {
-                authority,
-                names,
-                ips,
-            },
-            Some(ApiTls::Files { cert, key }) => Tls::Files {
-                cert: cert.clone(),
-                key: key.clone(),
-            },
-        };
-        let commands: Arc<dyn NodeCommands> = edge.clone();
-        let control = Control::start(control, registry.clone(), commands, records).await?;
-        let api_url = api_url(config, control.addr, &host);
-        data.write(environment::API_URL_FILE, &api_url)?;
+        let control = ground.control(config, edge.clone(), records).await?;
+        let api_url = api_url(config, control.addr, &ground.host);
+        ground.data.write(environment::API_URL_FILE, &api_url)?;
+        let Ground {
+            data,
+            registry,
+            host,
+            ..
+        } = ground;
         Ok(Self {
             host,
             agents,
@@ -134,17 +116,20 @@ impl Server {
         self.data.path().to_owned()
     }
 
-    /// Waits until every endpoint of the server's own is reachable, or cannot be: the first that
-    /// cannot.
-    pub(crate) async fn direct_settled(&self, patience: Duration) -> Option<(String, Error)> {
+    /// Waits until every endpoint of the server's own is reachable, or cannot be. One that cannot is
+    /// logged, and tried again.
+    ///
+    /// # Errors
+    /// Why one that is required cannot be reached.
+    pub(crate) async fn settled(&self, patience: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + patience;
-        for endpoint in &self.direct {
+        for Direct { endpoint, required } in &self.direct {
             let left = deadline.saturating_duration_since(Instant::now());
             if let EndpointState::Failed(error) = self.edge.settled(&endpoint.id, left).await {
-                return Some((endpoint.name.clone(), error));
+                unavailable(&endpoint.name, error, *required)?;
             }
         }
-        None
+        Ok(())
     }
 
     /// Stops accepting, waits for connections to end, cuts the rest.
@@ -162,34 +147,178 @@ impl Server {
     }
 }
 
-/// Brings the server's own endpoints online.
+/// Brings the server's own endpoints online. One that others stand in the way of is logged: their
+/// clients must not suffer for it.
 async fn bind_direct(
     registry: &Registry,
     config: &ServerConfig,
     account: &AccountId,
-) -> Result<Vec<Endpoint>, Error> {
+) -> Result<Vec<Direct>, Error> {
     let mut bound = Vec::new();
     for endpoint in &config.endpoints {
         let spec = settings::direct(endpoint)?;
-        let written = registry.bind_direct(account, spec).await;
-        let written = written.map_err(|error| Error {
-            message: format!("{}: {}", endpoint.name, error.message),
-            ..error
-        })?;
-        bound.push(written.value);
+        match registry.bind_direct(account, spec).await {
+            Ok(written) => bound.push(Direct {
+                endpoint: written.value,
+                required: endpoint.required,
+            }),
+            Err(error) => unavailable(&endpoint.name, error, endpoint.required)?,
+        }
     }
     Ok(bound)
 }
 
-async fn open_registry(
-    config: &ServerConfig,
-    data: &DataDir,
-    node: &str,
-    host: &str,
-) -> Result<Registry, Error> {
-    let settings = settings::registry(config, node, host)?;
-    let store = SqliteStore::open(&data.path().join("store.sqlite"))?;
-    Registry::open(Arc::new(store), settings, Clock::system()).await
+/// An endpoint of the server's own that cannot be had: the end of the start if it is required, else a
+/// line in the log.
+fn unavailable(name: &str, error: Error, required: bool) -> Result<(), Error> {
+    if required {
+        return Err(Error {
+            message: format!("{name}: {}", error.message),
+            ..error
+        });
+    }
+    tracing::error!(endpoint = name, code = %error.code, "not available: {}", error.message);
+    Ok(())
+}
+
+/// What the parts stand on: directory, store, names and keys.
+struct Ground {
+    data: DataDir,
+    host: String,
+    node: String,
+    registry: Registry,
+    bootstrap: Bootstrap,
+    authority: CertAuthority,
+}
+
+impl Ground {
+    async fn open(config: &ServerConfig) -> Result<Self, Error> {
+        let dir = config
+            .data_dir
+            .clone()
+            .unwrap_or_else(environment::default_data_dir);
+        let data = DataDir::open(&dir)?;
+        let host = config.host.clone().unwrap_or_else(public_host::find);
+        tracing::info!(config = %config.effective(data.path(), &host), "configuration in force");
+        let node = node_id(config, &data)?;
+        let settings = settings::registry(config, &node, &host)?;
+        let store = SqliteStore::open(data.path().join("store.sqlite"))?;
+        let registry = Registry::open(Arc::new(store), settings, Clock::system()).await?;
+        let bootstrap = registry.bootstrap().await?;
+        let master = MasterKey::load_or_create(&data.path().join("master.key"))?;
+        let authority = CertAuthority::load_or_create(data.path(), &master)?;
+        Ok(Self {
+            data,
+            host,
+            node,
+            registry,
+            bootstrap,
+            authority,
+        })
+    }
+
+    async fn edge(&self, config: &ServerConfig, records: Records) -> Result<EdgeHandle, Error> {
+        let (names, ips) = certificate_names(&self.host);
+        let tls = tls::server_config(&self.authority, &names, &ips, Purpose::Agents)?;
+        let settings = settings::edge(
+            config,
+            EdgeConfig::new(config.agents_listen, tls),
+            &self.node,
+            &self.host,
+        );
+        Edge::start(settings, self.registry.clone(), records).await
+    }
+
+    async fn control(
+        &self,
+        config: &ServerConfig,
+        commands: Arc<dyn NodeCommands>,
+        records: Records,
+    ) -> Result<ControlHandle, Error> {
+        let mut settings = settings::control(config, &self.node);
+        settings.tls = match &config.api_tls {
+            None => Tls::Off,
+            Some(ApiTls::OwnCa) => {
+                let (names, ips) = certificate_names(&self.host);
+                Tls::OwnCa {
+                    authority: self.authority.clone(),
+                    names,
+                    ips,
+                }
+            }
+            Some(ApiTls::Files { cert, key }) => Tls::Files {
+                cert: cert.clone(),
+                key: key.clone(),
+            },
+        };
+        Control::start(settings, self.registry.clone(), commands, records).await
+    }
+
+    /// The first admin key: what the first start made, else what it left, else a fresh one; a crash
+    /// between the store and the file must not lock everyone out.
+    async fn admin_key(&self) -> Result<Secret, Error> {
+        let key = match (
+            &self.bootstrap.admin_key,
+            self.data.read(environment::ADMIN_KEY_FILE)?,
+        ) {
+            (Some(made), _) => made.clone(),
+            (None, Some(left)) => return Ok(Secret::new(left)),
+            (None, None) => {
+                tracing::warn!(
+                    "{} was gone; a new admin key is in its place",
+                    environment::ADMIN_KEY_FILE
+                );
+                let description = "admin key for local use".to_owned();
+                let new = NewApiKey {
+                    admin: true,
+                    description,
+                    ..NewApiKey::default()
+                };
+                self.registry
+                    .create_api_key(&self.bootstrap.account.id, new)
+                    .await?
+                    .value
+                    .1
+            }
+        };
+        self.data.write(environment::ADMIN_KEY_FILE, key.expose())?;
+        Ok(key)
+    }
+
+    /// The authtoken for local use: as with the admin key.
+    async fn local_token(&self) -> Result<Secret, Error> {
+        if let Some(token) = &self.bootstrap.authtoken {
+            return Ok(token.clone());
+        }
+        let left = self.data.read(environment::JOIN_FILE)?;
+        if let Some(join) = left.and_then(|text| JoinString::parse(&text).ok()) {
+            if let Err(error) = self
+                .registry
+                .authenticate_credential(join.authtoken.expose())
+            {
+                tracing::warn!(
+                    code = %error.code,
+                    "the credential in {} is no longer valid; delete the file for a new one",
+                    environment::JOIN_FILE
+                );
+            }
+            return Ok(join.authtoken.clone());
+        }
+        tracing::warn!(
+            "{} was gone; a new credential is in its place",
+            environment::JOIN_FILE
+        );
+        let new = NewCredential {
+            description: "credential for local use".to_owned(),
+            ..NewCredential::default()
+        };
+        Ok(self
+            .registry
+            .create_credential(&self.bootstrap.account.id, new)
+            .await?
+            .value
+            .1)
+    }
 }
 
 /// The node's name: the configured one, else the one that the first start settled on.
@@ -218,66 +347,6 @@ fn certificate_names(host: &str) -> (Vec<String>, Vec<IpAddr>) {
     }
     names.extend(public_host::machine_name().filter(|name| name != host));
     (names, ips)
-}
-
-/// The first admin key: what the first start made, else what it left, else a fresh one; a crash
-/// between the store and the file must not lock everyone out.
-async fn admin_key(
-    registry: &Registry,
-    data: &DataDir,
-    account: &AccountId,
-    made: Option<Secret>,
-) -> Result<Secret, Error> {
-    let key = match made {
-        Some(key) => key,
-        None => match data.read(environment::ADMIN_KEY_FILE)? {
-            Some(key) => return Ok(Secret::new(key)),
-            None => {
-                tracing::warn!(
-                    "{} was gone; a new admin key is in its place",
-                    environment::ADMIN_KEY_FILE
-                );
-                let new = NewApiKey {
-                    admin: true,
-                    description: "admin key for local use".to_owned(),
-                    ..NewApiKey::default()
-                };
-                registry.create_api_key(account, new).await?.value.1
-            }
-        },
-    };
-    data.write(environment::ADMIN_KEY_FILE, key.expose())?;
-    Ok(key)
-}
-
-/// The authtoken for local use: as with the admin key.
-async fn local_token(
-    registry: &Registry,
-    data: &DataDir,
-    account: &AccountId,
-    made: Option<Secret>,
-) -> Result<Secret, Error> {
-    if let Some(token) = made {
-        return Ok(token);
-    }
-    let left = data
-        .read(environment::JOIN_FILE)?
-        .and_then(|text| JoinString::parse(&text).ok());
-    if let Some(join) = left {
-        if let Err(error) = registry.authenticate_credential(join.authtoken.expose()) {
-            tracing::warn!(code = %error.code, "the credential in {} is no longer valid; delete the file for a new one", environment::JOIN_FILE);
-        }
-        return Ok(join.authtoken.clone());
-    }
-    tracing::warn!(
-        "{} was gone; a new credential is in its place",
-        environment::JOIN_FILE
-    );
-    let new = NewCredential {
-        description: "credential for local use".to_owned(),
-        ..NewCredential::default()
-    };
-    Ok(registry.create_credential(account, new).await?.value.1)
 }
 
 /// The API's address for commands on this machine.

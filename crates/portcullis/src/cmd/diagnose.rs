@@ -169,7 +169,7 @@ async fn dns(server: &Server) -> Result<(String, ()), Error> {
     if host.parse::<IpAddr>().is_ok() {
         return Ok((format!("{host} is an address"), ()));
     }
-    let found = Resolver::system().addresses(host).await?;
+    let found = Resolver::system()?.addresses(host).await?;
     let list: Vec<String> = found.iter().map(ToString::to_string).collect();
     Ok((format!("{host} is {}", list.join(", ")), ()))
 }

@@ -16,7 +16,7 @@ use crate::config::server::Listen;
 use crate::config::{DirectEndpoint, LogFormat, ServerConfig};
 use crate::failure::Failure;
 use crate::logging::{self, Filter, Target};
-use crate::node::{Server, announce};
+use crate::node::{Direct, Server, announce};
 use crate::signals::{Received, Signals};
 use crate::{defaults, output};
 
@@ -126,14 +126,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         } else {
             None
         };
-        let exposed = args
-            .expose
-            .iter()
-            .map(|Expose(endpoints)| endpoints.len())
-            .sum::<usize>()
-            + usize::from(args.demo);
         let server = Server::start(&config).await?;
-        let server = settled(server, exposed).await?;
+        let server = settled(server).await?;
         let demo = demo.map(|demo| tokio::spawn(demo.serve()));
         said(&server);
         notify_ready();
@@ -159,28 +153,16 @@ async fn demo(config: &mut ServerConfig) -> Result<Demo, Error> {
     Ok(demo)
 }
 
-/// A port of the command line that cannot be had ends the start; one of the configuration is told
-/// and tried again, for the others must not wait for it.
-async fn settled(server: Server, exposed: usize) -> Result<Server, Failure> {
-    if let Some((name, error)) = server.direct_settled(defaults::SETTLE_PATIENCE).await {
-        let asked_for = server
-            .direct
-            .iter()
-            .rev()
-            .take(exposed)
-            .any(|endpoint| endpoint.name == name);
-        if asked_for {
+/// A server whose endpoints are reachable; when one that was asked for is not, the server ends.
+async fn settled(server: Server) -> Result<Server, Error> {
+    match server.settled(defaults::SETTLE_PATIENCE).await {
+        Ok(()) => Ok(server),
+        Err(error) => {
             server.drain(Duration::ZERO).await;
             server.close().await;
-            return Err(Error {
-                message: format!("{name}: {}", error.message),
-                ..error
-            }
-            .into());
+            Err(error)
         }
-        tracing::error!(endpoint = name, code = %error.code, "{}", error.message);
     }
-    Ok(server)
 }
 
 /// Says that the server is up, to people on a terminal and in the log.
@@ -195,7 +177,7 @@ fn said(server: &Server) {
         data_dir = %server.data_dir().display(),
         "server is up"
     );
-    for endpoint in &server.direct {
+    for Direct { endpoint, .. } in &server.direct {
         tracing::info!(endpoint = endpoint.name, url = %endpoint.url, upstream = endpoint.upstream_url, "exposed");
     }
 }
@@ -252,7 +234,7 @@ fn differences(a: &ServerConfig, b: &ServerConfig) -> Vec<String> {
         other => other.cloned(),
     };
     a.keys()
-        .filter(|key| *key != "log_level" && plain(a.get(*key)) != plain(b.get(*key)))
+        .filter(|key| *key != "log.level" && plain(a.get(*key)) != plain(b.get(*key)))
         .cloned()
         .collect()
 }

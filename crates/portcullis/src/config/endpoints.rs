@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use portcullis_model::EndpointLimits;
 use portcullis_model::endpoint::{Binding, ProxyVersion};
+use portcullis_net::upstream::Upstream;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -74,10 +75,13 @@ pub(crate) struct DirectEndpoint {
     pub(crate) traffic_policy: String,
     /// Limits that differ from the server's.
     pub(crate) limits: EndpointLimits,
+    /// Whether a server without it must not start: someone asked for it on the command line.
+    #[serde(skip)]
+    pub(crate) required: bool,
 }
 
 impl DirectEndpoint {
-    /// A plain endpoint.
+    /// A plain endpoint that someone asked for on the command line.
     pub(crate) fn new(name: impl Into<String>, at: At, upstream: String) -> Self {
         Self {
             name: name.into(),
@@ -90,6 +94,7 @@ impl DirectEndpoint {
             proxy_protocol: None,
             traffic_policy: String::new(),
             limits: EndpointLimits::default(),
+            required: true,
         }
     }
 }
@@ -180,6 +185,7 @@ fn expand(host: Option<&str>, listen: Ports, upstream: &str) -> Result<Vec<(At, 
                 range.len()
             ));
         }
+        check_upstream(upstream)?;
         return Ok(vec![(at(range.first), upstream.to_owned())]);
     };
     if target.len() != range.len() {
@@ -189,10 +195,18 @@ fn expand(host: Option<&str>, listen: Ports, upstream: &str) -> Result<Vec<(At, 
             target.len()
         ));
     }
+    check_upstream(&format!("{prefix}{}", target.first))?;
     Ok((range.first..=range.last)
         .zip(target.first..=target.last)
         .map(|(port, to)| (at(port), format!("{prefix}{to}")))
         .collect())
+}
+
+fn check_upstream(upstream: &str) -> Result<(), String> {
+    upstream
+        .parse::<Upstream>()
+        .map(drop)
+        .map_err(|error| error.message)
 }
 
 /// Takes `HOST:FROM-TO` apart, if it is of that form.
@@ -237,23 +251,24 @@ fn endpoint(mut section: Section, base: &Path) -> Vec<DirectEndpoint> {
         proxy_protocol: proxy_protocol(&mut section),
         traffic_policy: traffic_policy(&mut section, base),
         limits: limits(&mut section),
+        required: false,
     };
     if upstream.is_none() {
         section.problem_here("`upstream` is required");
     }
     let pairs = match (places, upstream) {
-        (Some(Places::Url(url)), Some(upstream)) => vec![(At::Url(url), upstream)],
-        (Some(Places::Ports(host, ports)), Some(upstream)) => {
-            match expand(host.as_deref(), ports, &upstream) {
-                Ok(pairs) => pairs,
-                Err(cause) => {
-                    section.problem("upstream", cause);
-                    Vec::new()
-                }
-            }
+        (Some(Places::Url(url)), Some(upstream)) => {
+            check_upstream(&upstream).map(|()| vec![(At::Url(url), upstream)])
         }
-        _ => Vec::new(),
+        (Some(Places::Ports(host, ports)), Some(upstream)) => {
+            expand(host.as_deref(), ports, &upstream)
+        }
+        (None, _) | (_, None) => Ok(Vec::new()),
     };
+    let pairs = pairs.unwrap_or_else(|cause| {
+        section.problem("upstream", cause);
+        Vec::new()
+    });
     section.finish();
     let named = |at: &At| name.clone().unwrap_or_else(|| format!("endpoint {at}"));
     pairs
@@ -275,6 +290,12 @@ enum Places {
 /// `url`, or `port` or `ports` with an optional `host`.
 fn places(section: &mut Section) -> Option<Places> {
     let url = section.text("url");
+    if let Some(Err(error)) = url
+        .as_deref()
+        .map(|url| portcullis_model::url::parse(url, None))
+    {
+        section.problem("url", error.message);
+    }
     let port = section.text("port");
     let range = section.text("ports");
     let host = super::hosts::hostname(section, "host");

@@ -85,10 +85,15 @@ pub(crate) struct ServerConfig {
     pub(crate) host: Option<String>,
     pub(crate) region: String,
     pub(crate) node_id: Option<String>,
+    #[serde(rename = "listen.agents")]
     pub(crate) agents_listen: SocketAddr,
+    #[serde(rename = "api.listen")]
     pub(crate) api_listen: SocketAddr,
+    #[serde(rename = "api.tls")]
     pub(crate) api_tls: Option<ApiTls>,
+    #[serde(rename = "api.rate_limit_per_minute")]
     pub(crate) api_rate_limit_per_minute: Option<u32>,
+    #[serde(rename = "api.body_bytes_max")]
     pub(crate) api_body_bytes_max: Option<ByteSize>,
     pub(crate) metrics: bool,
     /// Ports of random addresses on the public host.
@@ -96,6 +101,7 @@ pub(crate) struct ServerConfig {
     /// Ports that may be chosen on the public host.
     pub(crate) choose: PortRanges,
     /// IPs that shared hosts listen on; empty: all.
+    #[serde(rename = "listen.public")]
     pub(crate) listen_public: Vec<IpAddr>,
     pub(crate) hosts: Vec<HostConfig>,
     pub(crate) base_host: Option<BaseHost>,
@@ -106,7 +112,9 @@ pub(crate) struct ServerConfig {
     #[serde(serialize_with = "whole_span")]
     pub(crate) address_rest: Duration,
     pub(crate) endpoints: Vec<DirectEndpoint>,
+    #[serde(rename = "log.format")]
     pub(crate) log_format: Option<LogFormat>,
+    #[serde(rename = "log.level")]
     pub(crate) log_level: Option<String>,
 }
 
@@ -374,10 +382,12 @@ fn api_files(
 fn log(top: &mut Section, config: &mut ServerConfig) {
     let mut log = top.section("log");
     config.log_level = log.text("level");
-    if let Some(level) = &config.log_level {
-        if let Err(cause) = crate::logging::check_filter(level) {
-            log.problem("level", cause);
-        }
+    if let Some(Err(cause)) = config
+        .log_level
+        .as_deref()
+        .map(crate::logging::check_filter)
+    {
+        log.problem("level", cause);
     }
     config.log_format = match log.text("format").as_deref() {
         None => None,

@@ -3,7 +3,7 @@
 //! Must never: print a token anywhere but on a terminal that someone looks at.
 
 use crate::environment::{ADMIN_KEY_FILE, JOIN_FILE};
-use crate::node::{Server, host_port};
+use crate::node::{Direct, Server, host_port};
 use crate::output;
 
 /// The message of `portcullis server`, for a terminal.
@@ -51,7 +51,7 @@ fn common(server: &Server, secrets: bool) -> Vec<(&'static str, String)> {
         ("API token", key),
         ("State", server.data_dir().display().to_string()),
     ];
-    for endpoint in &server.direct {
+    for Direct { endpoint, .. } in &server.direct {
         rows.push((
             "Exposed",
             format!("{} -> {}", endpoint.url, endpoint.upstream_url),

@@ -233,10 +233,8 @@ fn print_item(value: &Value) {
         return;
     };
     let shown = |(name, value): (&String, &Value)| {
-        let empty = value.is_null()
-            || value.as_str() == Some("")
-            || value.as_array().is_some_and(Vec::is_empty);
-        (!NOT_SHOWN.contains(&name.as_str()) && !empty).then(|| (name.clone(), cell(Some(value))))
+        let text = cell(Some(value));
+        (!NOT_SHOWN.contains(&name.as_str()) && !text.is_empty()).then(|| (name.clone(), text))
     };
     let rows: Vec<(String, String)> = fields.iter().filter_map(shown).collect();
     let rows: Vec<(&str, String)> = rows
@@ -267,7 +265,12 @@ fn cell(value: Option<&Value>) -> String {
             .join(", "),
         Some(Value::Object(map)) => match map.get("id") {
             Some(id) => cell(Some(id)),
-            None => serde_json::to_string(map).unwrap_or_default(),
+            None => {
+                let set = map.iter().filter(|(_, value)| !value.is_null());
+                set.map(|(name, value)| format!("{name}={}", cell(Some(value))))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            }
         },
         Some(other) => other.to_string(),
     }
@@ -306,7 +309,8 @@ mod tests {
 
     #[test]
     fn cells_are_short_and_harmless() {
-        let item: Value = serde_json::json!({"a": {"id": "cr_1", "uri": "x"}, "b": ["p", "q"], "c": "\u{1b}[2J", "d": null});
+        let item: Value = serde_json::json!({"a": {"id": "cr_1", "uri": "x"}, "b": ["p", "q"], "c": "\u{1b}[2J", "d": null, "e": {"x": null, "y": 1}});
+        assert_eq!(cell(pick(&item, "e")), "y=1");
         assert_eq!(cell(pick(&item, "a")), "cr_1");
         assert_eq!(cell(pick(&item, "a.uri")), "x");
         assert_eq!(cell(pick(&item, "b")), "p, q");

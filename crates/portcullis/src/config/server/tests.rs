@@ -167,6 +167,14 @@ fn what_is_wrong_is_named_by_its_path() {
             &["endpoints[0]: only one of"],
         ),
         (
+            "endpoints: [{port: 1, upstream: 'http://x:1'}]",
+            &["endpoints[0].upstream: "],
+        ),
+        (
+            "endpoints: [{url: 'tcp://x:99999', upstream: 'x:1'}]",
+            &["endpoints[0].url: "],
+        ),
+        (
             "endpoints: [{port: 1}]",
             &["endpoints[0]: `upstream` is required"],
         ),
