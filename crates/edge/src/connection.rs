@@ -77,7 +77,10 @@ async fn story(
         .upstream
         .relay(client, &established.limits, &counters, kill.token())
         .await;
-    (reason(end, &kill), Some(established.upstream))
+    (
+        reason(end, &established.upstream, &kill),
+        Some(established.upstream),
+    )
 }
 
 /// Source, route, admit, decide, open. A failed open routes the next member and decides afresh: at
@@ -164,8 +167,9 @@ async fn unless_gone<T>(
     }
 }
 
-/// The reason that the end of a relay stands for.
-fn reason(end: RelayEnd, kill: &KillSwitch) -> Ended {
+/// The reason that the end of a relay stands for. What breaks on an agent's channel is the agent's: its
+/// upstream's end comes as FIN or RST.
+fn reason(end: RelayEnd, upstream: &Upstream, kill: &KillSwitch) -> Ended {
     match end {
         RelayEnd::Finished {
             first: Side::Client,
@@ -182,7 +186,12 @@ fn reason(end: RelayEnd, kill: &KillSwitch) -> Ended {
         RelayEnd::Failed {
             side: Side::Upstream,
             source,
-        } => failed(CloseReason::UpstreamFailed, &source),
+        } => match upstream {
+            Upstream::Channel(_) => kill
+                .why()
+                .unwrap_or_else(|| failed(CloseReason::AgentLost, &source)),
+            Upstream::Direct(_) => failed(CloseReason::UpstreamFailed, &source),
+        },
         RelayEnd::Idle => CloseReason::IdleTimeout.into(),
         RelayEnd::ClientIdle => CloseReason::ClientIdleTimeout.into(),
         RelayEnd::ServerIdle => CloseReason::ServerIdleTimeout.into(),

@@ -52,7 +52,7 @@ impl Edge {
             admission: Admission::default(),
             status: StatusBoard::default(),
             sessions: Sessions::default(),
-            resolver: Resolver::system(),
+            resolver: Resolver::system()?,
             draining: CancellationToken::new(),
             stopped: CancellationToken::new(),
             registry,

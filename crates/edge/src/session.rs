@@ -169,6 +169,8 @@ impl Actor {
                 restart,
                 why,
             } => {
+                // Stopped is stopped: what it carries must not depend on how fast the agent goes.
+                self.cut(&why);
                 self.why = Some(why);
                 self.machine.stop(now, error, restart)
             }
@@ -284,19 +286,24 @@ impl Actor {
         }
     }
 
-    /// Nothing new, then what runs, then the registry: in this order no connection is opened on a session
-    /// that ends, and none is forgotten.
+    /// Nothing new, then what runs: in this order no connection is opened on a session that ends, and
+    /// none is forgotten. How many were cut.
+    fn cut(&self, why: &Ended) -> usize {
+        self.node.sessions.remove(&self.session.id);
+        self.session.channels.close();
+        self.node.records.live().end_session(&self.session.id, why)
+    }
+
+    /// Ends what the session carries, says the last word, and takes the session off the registry.
     async fn end(mut self, ending: Ending) {
         let session = &self.session;
-        self.node.sessions.remove(&session.id);
-        session.channels.close();
         let why = self.why.take().unwrap_or_else(|| {
             Ended::with(
                 CloseReason::AgentLost,
                 Error::new(Code::AgentLost, ending.error.message.clone()),
             )
         });
-        let cut = self.node.records.live().end_session(&session.id, &why);
+        let cut = self.cut(&why);
         self.node.records.metrics().sessions_open.dec();
         tracing::info!(session = %session.id, account = %session.account, cause = ?ending.cause, error = %ending.error, cut, "session ended");
         let last_word = async {

@@ -28,10 +28,17 @@ pub(super) async fn bind(node: &Node, session: &SessionId, bind: Bind) -> Result
         limits: bind.limits,
         ephemeral: bind.ephemeral,
     };
-    let is_random = matches!(url::parse(&spec.url, spec.binding), Ok((_, UrlRequest::Random)));
+    let is_random = matches!(
+        url::parse(&spec.url, spec.binding),
+        Ok((_, UrlRequest::Random))
+    );
     let mut draws = if is_random { RANDOM_DRAWS_MAX } else { 1 };
     loop {
-        let endpoint = node.registry.bind_endpoint(session, spec.clone()).await?.value;
+        let endpoint = node
+            .registry
+            .bind_endpoint(session, spec.clone())
+            .await?
+            .value;
         let error = match node.settled(&endpoint.id, BIND_SETTLE_TIMEOUT).await {
             EndpointState::Programmed | EndpointState::Pending => return Ok(endpoint),
             EndpointState::Failed(error) => error,

@@ -95,7 +95,11 @@ impl Agent {
     }
 
     /// Connects as an agent that behaves badly.
-    pub(crate) async fn connect_as(bed: &Bed, identity: &Identity, manner: Manner) -> Result<Self, Error> {
+    pub(crate) async fn connect_as(
+        bed: &Bed,
+        identity: &Identity,
+        manner: Manner,
+    ) -> Result<Self, Error> {
         let client = tls::client_config(&bed.trust).expect("tls");
         let (reader, writer) = tokio::io::split(dial(bed.edge.agent_addr(), &client).await);
         let (mut reader, mut writer) = (Reader::new(reader), Writer::new(writer));

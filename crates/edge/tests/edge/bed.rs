@@ -54,17 +54,29 @@ impl Bed {
     }
 
     pub(crate) async fn with(configure: impl FnOnce(&mut EdgeConfig)) -> Self {
+        Self::shaped(|_, _| {}, configure).await
+    }
+
+    /// With settings of the registry that know the bed's own address.
+    pub(crate) async fn shaped(
+        shape: impl FnOnce(&mut Settings, IpAddr),
+        configure: impl FnOnce(&mut EdgeConfig),
+    ) -> Self {
         let ip = own_ip();
         let dir = tempfile::tempdir().expect("directory");
         let store = SqliteStore::open(dir.path().join("store.sqlite")).expect("store");
         let mut settings = Settings::new("test", "local", HOST);
         settings.hosts[0].bind = vec![ip];
-        let two = Plan { connections_max: Some(2), ..Plan::default() };
+        let two = Plan {
+            connections_max: Some(2),
+            ..Plan::default()
+        };
         settings.plans.insert("two-connections".to_owned(), two);
         settings.hosts[0].ports = PortRanges(vec![PortRange {
             first: 20_000,
             last: 20_999,
         }]);
+        shape(&mut settings, ip);
         let registry = Registry::open(Arc::new(store), settings, Clock::system())
             .await
             .expect("registry");

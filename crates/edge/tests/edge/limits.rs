@@ -83,10 +83,19 @@ async fn a_silent_connection_ends_at_its_endpoints_idle_timeout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accounts_connections_are_capped_by_its_plan_over_all_endpoints() {
     let bed = Bed::start().await;
-    let plan = AccountUpdate { plan: Some("two-connections".to_owned()), ..AccountUpdate::default() };
-    bed.registry.update_account(&bed.account, plan).await.expect("plan");
+    let plan = AccountUpdate {
+        plan: Some("two-connections".to_owned()),
+        ..AccountUpdate::default()
+    };
+    bed.registry
+        .update_account(&bed.account, plan)
+        .await
+        .expect("plan");
     let upstream = echo("e").await;
-    let (one, two) = (bed.direct("tcp://", upstream).await, bed.direct("tcp://", upstream).await);
+    let (one, two) = (
+        bed.direct("tcp://", upstream).await,
+        bed.direct("tcp://", upstream).await,
+    );
     let (mut first, mut second) = (bed.connect(&one).await, bed.connect(&two).await);
     greeting(&mut first, 1).await;
     greeting(&mut second, 1).await;
@@ -99,11 +108,17 @@ async fn an_accounts_connections_are_capped_by_its_plan_over_all_endpoints() {
 /// Ends a connection by a limit of its endpoint.
 async fn ends_by(limit: impl FnOnce(&mut EndpointLimits), half_close: bool, reason: CloseReason) {
     let bed = Bed::start().await;
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listener");
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("listener");
     let upstream = silent.local_addr().expect("address");
-    let endpoint = bed.direct_with("tcp://", upstream, |spec| limit(&mut spec.limits)).await;
+    let endpoint = bed
+        .direct_with("tcp://", upstream, |spec| limit(&mut spec.limits))
+        .await;
     let mut client = bed.connect(&endpoint).await;
-    let _upstream = soon("the upstream is dialled", silent.accept()).await.expect("accepted");
+    let _upstream = soon("the upstream is dialled", silent.accept())
+        .await
+        .expect("accepted");
     if half_close {
         client.shutdown().await.expect("half-close");
     }
@@ -114,9 +129,24 @@ async fn ends_by(limit: impl FnOnce(&mut EndpointLimits), half_close: bool, reas
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_sides_silence_ends_a_connection_where_that_is_configured() {
-    ends_by(|limits| limits.client_idle_timeout_ms = Some(200), false, CloseReason::ClientIdleTimeout).await;
-    ends_by(|limits| limits.server_idle_timeout_ms = Some(200), false, CloseReason::ServerIdleTimeout).await;
-    ends_by(|limits| limits.half_close_timeout_ms = Some(200), true, CloseReason::HalfCloseTimeout).await;
+    ends_by(
+        |limits| limits.client_idle_timeout_ms = Some(200),
+        false,
+        CloseReason::ClientIdleTimeout,
+    )
+    .await;
+    ends_by(
+        |limits| limits.server_idle_timeout_ms = Some(200),
+        false,
+        CloseReason::ServerIdleTimeout,
+    )
+    .await;
+    ends_by(
+        |limits| limits.half_close_timeout_ms = Some(200),
+        true,
+        CloseReason::HalfCloseTimeout,
+    )
+    .await;
 }
 
 fn trusting(config: &mut portcullis_edge::EdgeConfig) {

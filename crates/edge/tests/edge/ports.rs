@@ -1,10 +1,10 @@
 //! Listeners follow the endpoints.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use portcullis_model::Code;
+use portcullis_model::{AddressKind, Code};
 use portcullis_proto::message::Bind;
-use portcullis_store::DirectSpec;
+use portcullis_store::{DirectSpec, IpPool, NewAddress, PoolIp};
 use portcullis_telemetry::{EndpointState, NodeCommands as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -104,11 +104,116 @@ async fn a_random_address_on_a_taken_port_is_drawn_again() {
     let first = agent.bind("tcp://", echo("e").await).await;
     drop(agent);
     let address = SocketAddr::new(bed.ip, first.url.port());
-    eventually("the port is closed", || std::net::TcpStream::connect(address).is_err()).await;
+    eventually("the port is closed", || {
+        std::net::TcpStream::connect(address).is_err()
+    })
+    .await;
     let _holder = TcpListener::bind(address).await.expect("free");
-    let mut agent = Agent::connect(&bed, &Identity { generation: 2, ..identity }).await;
+    let mut agent = Agent::connect(
+        &bed,
+        &Identity {
+            generation: 2,
+            ..identity
+        },
+    )
+    .await;
     let second = agent.bind("tcp://", echo("e").await).await;
     assert_ne!(first.url, second.url);
     greeting(&mut dial(SocketAddr::new(bed.ip, second.url.port())), 1).await;
+    bed.finish().await;
+}
+
+/// A port that is free on all addresses.
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").await.expect("listener");
+    listener.local_addr().expect("address").port()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dedicated_addresses_share_a_port_with_each_other_and_with_a_shared_host() {
+    let mut ips = Vec::new();
+    let bed = Bed::shaped(
+        |settings, own| {
+            let IpAddr::V4(own) = own else {
+                unreachable!("beds are on IPv4")
+            };
+            ips = [100, 101]
+                .map(|n| IpAddr::V4(Ipv4Addr::new(127, own.octets()[1], n, own.octets()[3])))
+                .to_vec();
+            settings.hosts[0].bind = Vec::new();
+            settings.ip_pools = vec![IpPool {
+                name: "own".to_owned(),
+                region: "local".to_owned(),
+                ips: ips
+                    .iter()
+                    .map(|ip| PoolIp {
+                        public: *ip,
+                        bind: *ip,
+                    })
+                    .collect(),
+                host_pattern: None,
+                accounts: Vec::new(),
+            }];
+        },
+        |_| {},
+    )
+    .await;
+    let port = free_port().await;
+    for (tag, at) in [("0", 0), ("1", 1)] {
+        let new = NewAddress {
+            kind: Some(AddressKind::Host),
+            ..NewAddress::default()
+        };
+        let host = bed
+            .registry
+            .reserve_address(&bed.account, new)
+            .await
+            .expect("an IP is left")
+            .value
+            .host;
+        assert!(ips.iter().any(|ip| ip.to_string() == host), "{host} {at}");
+        bed.direct(&format!("tcp://{host}:{port}"), echo(tag).await)
+            .await;
+    }
+    let tags = || async {
+        let mut tags = Vec::new();
+        for ip in &ips {
+            tags.push(greeting(&mut dial(SocketAddr::new(*ip, port)), 1).await);
+        }
+        tags.sort();
+        tags
+    };
+    assert_eq!(tags().await, ["0", "1"]);
+
+    bed.reserve(port).await;
+    let (_, token) = bed.credential().await;
+    let mut agent = Agent::connect(&bed, &Identity::new(1, token)).await;
+    let shared = agent
+        .bind(&format!("tcp://edge.test:{port}"), echo("s").await)
+        .await;
+    assert_eq!(
+        greeting(&mut dial(SocketAddr::new(bed.ip, port)), 1).await,
+        "s"
+    );
+    assert_eq!(
+        tags().await,
+        ["0", "1"],
+        "the socket on all addresses serves them too"
+    );
+
+    bed.registry
+        .unbind_endpoint(&agent.session, &shared.endpoint_id)
+        .await
+        .expect("unbound");
+    let elsewhere = SocketAddr::new(bed.ip, port);
+    eventually("the shared port is closed", || {
+        std::net::TcpStream::connect(elsewhere).is_err()
+    })
+    .await;
+    eventually("the dedicated ones are back", || {
+        std::net::TcpStream::connect((ips[0], port)).is_ok()
+    })
+    .await;
+    assert_eq!(tags().await, ["0", "1"]);
     bed.finish().await;
 }

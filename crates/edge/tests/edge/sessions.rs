@@ -174,6 +174,7 @@ async fn a_crashed_agents_connections_are_reset() {
     let session = agent.session.clone();
     drop(agent);
     assert_reset(&mut client).await;
+    bed.closed(CloseReason::AgentLost).await;
     eventually("the session is off the registry", || {
         bed.registry.snapshot().session_by_id(&session).is_none()
     })
@@ -278,17 +279,30 @@ async fn an_agent_lost_before_its_verdict_is_not_tried_again_elsewhere() {
     let bed = Bed::start().await;
     let (_, token) = bed.credential().await;
     bed.reserve(20_800).await;
-    let pooled = || Bind { url: "tcp://edge.test:20800".to_owned(), pooling_enabled: true, ..Bind::default() };
+    let pooled = || Bind {
+        url: "tcp://edge.test:20800".to_owned(),
+        pooling_enabled: true,
+        ..Bind::default()
+    };
     let mute = Agent::connect_as(&bed, &Identity::new(1, token), Manner::NeverAnswers).await;
     let mut mute = mute.expect("welcome");
-    let bound = mute.bind_with(pooled(), bed::nobody().await).await.expect("bound");
+    let bound = mute
+        .bind_with(pooled(), bed::nobody().await)
+        .await
+        .expect("bound");
     let mut client = bed.connect(&record(&bed, &bound)).await;
     eventually("the open is on its way", || {
-        bed.edge.connections().first().is_some_and(|view| view.session.as_ref() == Some(&mute.session))
+        bed.edge
+            .connections()
+            .first()
+            .is_some_and(|view| view.session.as_ref() == Some(&mute.session))
     })
     .await;
     // Another member is there now, and must not get what the first may have had.
-    bed.direct_with("tcp://edge.test:20800", echo("e").await, |spec| spec.pooling_enabled = true).await;
+    bed.direct_with("tcp://edge.test:20800", echo("e").await, |spec| {
+        spec.pooling_enabled = true
+    })
+    .await;
     drop(mute);
     assert_reset(&mut client).await;
     bed.closed(CloseReason::AgentLostUnknown).await;
@@ -306,9 +320,15 @@ async fn an_agent_that_never_answers_or_brings_no_channel_costs_its_clients_the_
     for (seed, (manner, reason)) in (1..).zip(cases) {
         let agent = Agent::connect_as(&bed, &Identity::new(seed, token.clone()), manner).await;
         let mut agent = agent.expect("welcome");
-        let mut bind = Bind { url: "tcp://".to_owned(), ..Bind::default() };
+        let mut bind = Bind {
+            url: "tcp://".to_owned(),
+            ..Bind::default()
+        };
         bind.limits.connect_timeout_ms = Some(300);
-        let bound = agent.bind_with(bind, bed::nobody().await).await.expect("bound");
+        let bound = agent
+            .bind_with(bind, bed::nobody().await)
+            .await
+            .expect("bound");
         let mut client = bed.connect(&record(&bed, &bound)).await;
         assert_reset(&mut client).await;
         bed.closed(reason).await;
@@ -329,7 +349,10 @@ async fn a_client_that_goes_while_its_open_waits_gives_its_place_back() {
     drop(client);
     let begun = Instant::now();
     bed.closed(CloseReason::ClientReset).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "well before the deadline of ten seconds");
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "well before the deadline of ten seconds"
+    );
     bed.finish().await;
 }
 
@@ -341,7 +364,10 @@ async fn stopping_a_session_resets_its_connections_with_the_operators_reason() {
     let bound = agent.bind("tcp://", echo("e").await).await;
     let mut client = bed.connect(&record(&bed, &bound)).await;
     greeting(&mut client, 1).await;
-    bed.edge.stop_session(&agent.session, false).await.expect("it is here");
+    bed.edge
+        .stop_session(&agent.session, false)
+        .await
+        .expect("it is here");
     assert!(matches!(agent.hear().await, EdgeMessage::Stop(_)));
     agent.goodbye().await;
     assert_reset(&mut client).await;
