@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use portcullis_model::{Error, SessionId};
-use portcullis_net::channel::{AbortHandle, Channel, TunnelStream};
+use portcullis_net::channel::{AbortHandle, AgentOpening, Channel};
 use portcullis_net::control::Writer;
 use portcullis_net::tls;
 use portcullis_proto::handshake::channel_mac;
@@ -35,17 +35,17 @@ pub(crate) struct Context {
     key: SessionKey,
     counts: Arc<Counts>,
     aborts: mpsc::Sender<Abort>,
-    /// The streams in progress, by channel.
-    streams: Mutex<HashMap<u64, AbortHandle>>,
+    /// The opens in progress, by channel.
+    opens: Mutex<HashMap<u64, (u32, AbortHandle)>>,
 }
 
-/// Takes a stream off the list of those in progress when dropped.
+/// Takes an open off the list of those in progress when dropped.
 pub(crate) struct Registered<'c>(&'c Context, u64);
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
         self.0
-            .streams
+            .opens
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.1);
@@ -53,14 +53,12 @@ impl Drop for Registered<'_> {
 }
 
 impl Context {
-    /// Lets an `abort` from the control connection reach the stream.
-    pub(crate) fn register(&self, stream: &TunnelStream) -> Registered<'_> {
-        let (channel, handle) = (stream.channel(), stream.abort_handle());
-        self.streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(channel, handle);
-        Registered(self, channel)
+    /// Lets an `abort` from the control connection reach the open.
+    pub(crate) fn register(&self, opening: &AgentOpening) -> Registered<'_> {
+        let entry = (opening.open(), opening.abort_handle());
+        let mut opens = self.opens.lock().unwrap_or_else(PoisonError::into_inner);
+        opens.insert(opening.channel(), entry);
+        Registered(self, opening.channel())
     }
 
     /// Has the session tell the edge that a channel is dropped.
@@ -130,7 +128,7 @@ impl Channels {
             key,
             counts: Arc::default(),
             aborts,
-            streams: Mutex::default(),
+            opens: Mutex::default(),
         };
         Self {
             context: Arc::new(context),
@@ -200,15 +198,15 @@ impl Channels {
         self.context.counts.busy.load(Ordering::Acquire) == 0
     }
 
-    /// The edge dropped a channel: its stream ends like a reset.
-    pub(crate) fn abort(&self, channel: u64) {
-        let streams = self
+    /// The edge dropped a channel: its open ends like a reset.
+    pub(crate) fn abort(&self, channel: u64, open: u32) {
+        let opens = self
             .context
-            .streams
+            .opens
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(stream) = streams.get(&channel) {
-            stream.abort();
+        if let Some((_, handle)) = opens.get(&channel).filter(|(current, _)| *current == open) {
+            handle.abort();
         }
     }
 

@@ -163,7 +163,11 @@ impl AgentConfig {
             .iter()
             .map(|file| file.display().to_string())
             .collect();
-        check::document(&document, &shown.join(" + "), overrides)
+        let name = match shown.as_slice() {
+            [] => "the configuration".to_owned(),
+            some => some.join(" + "),
+        };
+        check::document(&document, &name, overrides)
     }
 
     /// Reads a document that is not in a file; relative paths are relative to `dir`.

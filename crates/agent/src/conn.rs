@@ -165,6 +165,12 @@ impl AsyncRead for Conn {
         let before = buf.filled().len();
         let space = buf.remaining();
         let read = self.stream()?.poll_read(cx, buf);
+        if read.is_pending() {
+            // What TLS still holds goes out while the program waits for an answer to it.
+            if let Poll::Ready(Err(error)) = self.stream()?.poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
         if let Poll::Ready(Ok(())) = &read {
             let taken = buf.filled().len() - before;
             self.counters.add(Side::Client, taken as u64);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use portcullis_model::endpoint::ProxyVersion;
 use portcullis_model::{Code, Error};
-use portcullis_net::channel::{AgentOpening, Channel, Finished, OpenHeader, TunnelStream};
+use portcullis_net::channel::{AgentOpening, Channel, Finished, OpenHeader};
 use portcullis_net::proxy_protocol::{self, Version};
 use portcullis_net::relay::{RelayIo as _, RelayLimits, Side, relay};
 use portcullis_net::upstream::{Upstream, UpstreamStream, dial};
@@ -38,6 +38,7 @@ pub(crate) async fn serve(
         return opening.refuse(&error).await;
     };
     let record = Record::open(&endpoint, &header, &context.shared.total);
+    let _abort = context.register(&opening);
     match &*endpoint.sink() {
         Sink::Forward(upstream) => {
             forward(
@@ -70,7 +71,7 @@ async fn forward(
     let dialled = tokio::select! {
         biased; // who ends comes before who begins
         () = context.token.cancelled() => return ended(record),
-        () = opening.gone() => return gone(opening, record).await,
+        () = opening.gone() => return gone(context, opening, record).await,
         dialled = dial(upstream, &context.shared.settings.resolver, deadline, proxy_header.as_deref()) => dialled,
     };
     let mut to = match dialled {
@@ -89,7 +90,6 @@ async fn forward(
             return None;
         }
     };
-    let _abort = context.register(&from);
     let end = match begin(&mut to, &first, deadline, &record).await {
         Ok(()) => {
             let kill = &context.token;
@@ -104,12 +104,13 @@ async fn forward(
             .into()
         }
         Err(error) => {
-            from.reset();
+            from.reset_with(&error);
             to.reset();
             End::FirstBytes(error)
         }
     };
-    close(context, from, end, record).await
+    record.close(end);
+    settle(context, from.finish()).await
 }
 
 /// Writes what the client said before the upstream was there; at most 16 KiB.
@@ -159,7 +160,7 @@ async fn hand_over(
     let place = tokio::select! {
         biased; // who ends comes before who begins
         () = context.token.cancelled() => return ended(record),
-        () = opening.gone() => return gone(opening, record).await,
+        () = opening.gone() => return gone(context, opening, record).await,
         place = timeout(defaults::ACCEPT_QUEUE_WAIT, queue.reserve()) => place,
     };
     let place = match place {
@@ -186,7 +187,6 @@ async fn hand_over(
             return None;
         }
     };
-    let _abort = context.register(&stream);
     let abort = stream.abort_handle();
     let (conn, back) = Conn::new(stream, header, first, Arc::clone(record.counters()));
     place.send(conn);
@@ -207,30 +207,8 @@ async fn hand_over(
         () = context.token.cancelled() => return ended(record),
         settled = returned.settle() => settled,
     };
-    close(context, stream, end, record).await
-}
-
-/// Settles the open with the edge and recycles the channel.
-async fn close(
-    context: &Context,
-    stream: TunnelStream,
-    end: End,
-    record: Record,
-) -> Option<Channel> {
     record.close(end);
-    let finished = tokio::select! {
-        biased; // the channel of a session that ended is of no use
-        () = context.token.cancelled() => return None,
-        finished = stream.finish() => finished,
-    };
-    match finished {
-        Finished::Reusable(channel) => Some(channel),
-        Finished::Abort { channel, open } => {
-            context.abort(channel, open).await;
-            None
-        }
-        Finished::Closed => None,
-    }
+    settle(context, stream.finish()).await
 }
 
 async fn refuse(opening: AgentOpening, error: Error, record: Record) -> Option<Channel> {
@@ -245,17 +223,27 @@ fn ended(record: Record) -> Option<Channel> {
     None
 }
 
-/// The client left before the upstream was there. The refusal settles the open, so that the channel
-/// lives on; nobody reads it.
-async fn gone(opening: AgentOpening, record: Record) -> Option<Channel> {
-    let channel = opening
-        .refuse(&Error::new(
-            Code::UpstreamUnreachable,
-            "the client left first",
-        ))
-        .await;
+/// The client left before the upstream was there.
+async fn gone(context: &Context, opening: AgentOpening, record: Record) -> Option<Channel> {
     record.close(End::ClientGone);
-    channel
+    settle(context, opening.abandon()).await
+}
+
+/// Settles the open with the edge, and takes the channel back if it is free.
+async fn settle(context: &Context, settlement: impl Future<Output = Finished>) -> Option<Channel> {
+    let finished = tokio::select! {
+        biased; // the channel of a session that ended is of no use
+        () = context.token.cancelled() => return None,
+        finished = settlement => finished,
+    };
+    match finished {
+        Finished::Reusable(channel) => Some(channel),
+        Finished::Abort { channel, open } => {
+            context.abort(channel, open).await;
+            None
+        }
+        Finished::Closed => None,
+    }
 }
 
 fn proxy_header(version: ProxyVersion, header: &OpenHeader) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! One session with the server: connect, hello, bind what is wanted, keep channels ready, heartbeats,
 //! until it ends one way or another. The rules of the conversation are `proto`'s `AgentMachine`; this
-//! actor feeds it and does what it says.
+//! actor feeds it and does what it says. See `session/LIFECYCLE.md`.
 //!
 //! Owns the control connection, the bindings and the channels. Must never: decide whether another
 //! session follows; the supervisor does.
@@ -264,9 +264,9 @@ impl Actor {
                 self.tell(Event::Draining(self.number)).await;
                 Ok(())
             }
-            AgentEvent::Abort(Abort { channel, .. }) => {
+            AgentEvent::Abort(Abort { channel, open }) => {
                 if let Some(channels) = &self.channels {
-                    channels.abort(channel);
+                    channels.abort(channel, open);
                 }
                 Ok(())
             }
@@ -318,6 +318,8 @@ impl Actor {
             public_host,
             since: shared::now(),
         });
+        // Until the first heartbeat: from the hello to its answer.
+        self.shared.latency(self.now());
         self.reconcile()
     }
 

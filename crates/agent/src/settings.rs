@@ -47,7 +47,7 @@ impl Settings {
         Ok(Self {
             server,
             tls,
-            resolver: Resolver::system(),
+            resolver: Resolver::system()?,
             proxy,
             connect_timeout: builder.connect_timeout,
             heartbeat_interval: builder.heartbeat_interval,

@@ -87,6 +87,7 @@ impl FakeEdge {
         let serving = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                portcullis_net::socket::configure(&stream).expect("options");
                 let (shared, config) = (Arc::clone(&serving), Arc::clone(&config));
                 tokio::spawn(async move {
                     if let Ok(stream) = tls::accept(stream, config, Instant::now() + SOON).await {

@@ -43,7 +43,10 @@ async fn a_listener_yields_connections_that_read_and_write() {
     assert_eq!(text, "bye");
     drop(conn);
     assert!(client.finish().await, "the channel is free again");
-    let after = status(&agent, "closed", |status| status.connections.open == 0).await;
+    let after = status(&agent, "closed", |status| {
+        status.connections.opened == 1 && status.connections.open == 0
+    })
+    .await;
     assert_eq!(
         (after.connections.bytes_in, after.connections.bytes_out),
         (12, 3)
