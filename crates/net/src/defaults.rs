@@ -42,6 +42,9 @@ pub const PEM_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// TLS sessions that a client remembers for resumption, about 2 KiB each.
 pub const TLS_CLIENT_SESSIONS: usize = 64;
 
+/// CA files of `tls://` upstreams that are kept parsed; a machine's bundle takes about 400 KiB.
+pub const UPSTREAM_CA_FILES_MAX: usize = 16;
+
 /// Bytes of a PROXY protocol header, v2 with its TLVs. The specification suggests that it fits the
 /// first segment; certificates in TLVs make it larger.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4 * 1024;

@@ -6,17 +6,15 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use portcullis_model::{Code, Error, Secret};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_socks::tcp::Socks5Stream;
 
-use crate::defaults::{ADDRESS_TIMEOUT_MIN, HTTP_CONNECT_ANSWER_BYTES_MAX};
-use crate::peek::{self, PeekError};
+use crate::defaults::ADDRESS_TIMEOUT_MIN;
 use crate::socket::configure;
+
+mod http;
 
 /// A proxy, as `http://[user:password@]host:port` or `socks5://[user:password@]host:port`. User and
 /// password are percent-decoded.
@@ -61,8 +59,8 @@ impl FromStr for ProxyUrl {
             None => (None, rest),
         };
         let login = login.map(parse_login).transpose().map_err(invalid)?;
-        split_host_port(address).ok_or_else(|| invalid("host or port is missing"))?;
-        Ok(Self { kind, address: address.to_owned(), login })
+        let address = with_port(address, kind).ok_or_else(|| invalid("it has no host, or no proper port"))?;
+        Ok(Self { kind, address, login })
     }
 }
 
@@ -91,6 +89,16 @@ fn percent_decoded(text: &str) -> Result<String, &'static str> {
         bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
     String::from_utf8(bytes).map_err(|_| "user or password is not UTF-8")
+}
+
+/// The address with its port, which the kind gives when the text does not.
+fn with_port(text: &str, kind: ProxyKind) -> Option<String> {
+    let default = match kind {
+        ProxyKind::Http => 80,
+        ProxyKind::Socks5 => 1080,
+    };
+    let whole = if split_host_port(text).is_some() { text.to_owned() } else { format!("{text}:{default}") };
+    split_host_port(&whole).is_some().then_some(whole)
 }
 
 /// `host:port` or `[v6]:port`.
@@ -123,7 +131,7 @@ pub async fn connect(server: &str, proxy: Option<&ProxyUrl>, deadline: Instant) 
     let stream = direct(proxy_host, proxy_port, deadline).await.map_err(|(_, why)| failed(&why))?;
     let through = async {
         match proxy.kind {
-            ProxyKind::Http => http_connect(stream, server, proxy, deadline).await,
+            ProxyKind::Http => http::connect(stream, server, proxy.login.as_ref()).await,
             ProxyKind::Socks5 => socks5(stream, (host, port), proxy).await,
         }
     };
@@ -158,47 +166,6 @@ async fn direct(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, (
         last = (Code::ServerUnreachable, format!("{addr}: {why}"));
     }
     Err(last)
-}
-
-async fn http_connect(
-    mut stream: TcpStream,
-    server: &str,
-    proxy: &ProxyUrl,
-    deadline: Instant,
-) -> Result<TcpStream, String> {
-    let mut request = format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n");
-    if let Some((user, password)) = &proxy.login {
-        let login = STANDARD.encode(format!("{user}:{}", password.expose()));
-        request.push_str(&format!("Proxy-Authorization: Basic {login}\r\n"));
-    }
-    request.push_str("\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-    let answer = peek::read(&stream, HTTP_CONNECT_ANSWER_BYTES_MAX, deadline, connect_answer).await;
-    match answer {
-        Ok(()) => Ok(stream),
-        Err(PeekError::Parse(why)) => Err(why),
-        Err(PeekError::Io(error)) => Err(error.to_string()),
-        Err(PeekError::Late) => Err("it did not answer in time".to_owned()),
-        Err(PeekError::Cut) => Err("it closed the connection".to_owned()),
-        Err(PeekError::TooLong) => Err("its answer has no end".to_owned()),
-    }
-}
-
-/// The head of an HTTP answer, which must be a success.
-fn connect_answer(bytes: &[u8]) -> Result<Option<((), usize)>, String> {
-    let Some(end) = bytes.windows(4).position(|part| part == b"\r\n\r\n").map(|at| at + 4) else {
-        return Ok(None);
-    };
-    let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    let mut words = line.splitn(3, ' ');
-    match (words.next(), words.next()) {
-        (Some(version), Some(status)) if version.starts_with("HTTP/1.") && status.starts_with('2') => {
-            Ok(Some(((), end)))
-        }
-        (Some(_), Some("407")) => Err("it asks for user and password, or refuses those given (407)".to_owned()),
-        _ => Err(format!("it answered `{}`", line.chars().take(100).collect::<String>())),
-    }
 }
 
 async fn socks5(stream: TcpStream, target: (&str, u16), proxy: &ProxyUrl) -> Result<TcpStream, String> {

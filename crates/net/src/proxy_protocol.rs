@@ -56,7 +56,12 @@ pub async fn read_header(stream: &TcpStream, deadline: Instant) -> Result<Header
         Err(_) => return Err(invalid("it did not come in time")),
     };
     match parse(&bytes)? {
-        Some((header, taken)) if taken == bytes.len() => Ok(header),
+        Some((mut header, taken)) if taken == bytes.len() => {
+            header.addresses = header
+                .addresses
+                .map(|(client, server)| (plain(client), plain(server)));
+            Ok(header)
+        }
         Some(_) | None => Err(invalid("its length does not fit its contents")),
     }
 }
@@ -69,9 +74,13 @@ fn invalid(what: impl std::fmt::Display) -> Error {
     )
 }
 
+/// An IPv4 address in IPv6 clothes is an IPv4 address: rules for the one must not miss the other.
+fn plain(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
 /// Both as IPv4 or both as IPv6: a header has one family.
 fn same_family(client: SocketAddr, server: SocketAddr) -> (SocketAddr, SocketAddr) {
-    let plain = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let (client, server) = (plain(client), plain(server));
     if client.is_ipv4() == server.is_ipv4() {
         return (client, server);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use portcullis_model::Error;
-use ppp::{HeaderResult, PartialResult as _, v1, v2};
+use ppp::{PartialResult as _, v1, v2};
 
 use super::encode::V2_SIGNATURE;
 use super::{Header, Tlv, Version, invalid};
@@ -25,24 +25,33 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Error> {
     if !binary && !text {
         return Err(invalid("it starts with neither form's signature"));
     }
-    let most = if binary {
-        PROXY_HEADER_BYTES_MAX
-    } else {
-        PROXY_V1_BYTES_MAX
+    if binary { parse_v2(bytes) } else { parse_v1(bytes) }
+}
+
+/// The end is looked for here: `ppp` takes a header that is cut within its numbers for a wrong one.
+fn parse_v1(bytes: &[u8]) -> Result<Option<(Header, usize)>, Error> {
+    let within = &bytes[..bytes.len().min(PROXY_V1_BYTES_MAX)];
+    let Some(end) = within.windows(2).position(|two| two == b"\r\n") else {
+        return too_long_or_cut(bytes, PROXY_V1_BYTES_MAX);
     };
-    let result = HeaderResult::parse(&bytes[..bytes.len().min(most)]);
-    if result.is_incomplete() {
-        return if bytes.len() < most {
-            Ok(None)
-        } else {
-            Err(invalid(format_args!("it is longer than {most} bytes")))
-        };
+    let header = v1::Header::try_from(&within[..end + 2]).map_err(invalid)?;
+    Ok(Some((from_v1(&header), end + 2)))
+}
+
+fn parse_v2(bytes: &[u8]) -> Result<Option<(Header, usize)>, Error> {
+    let within = &bytes[..bytes.len().min(PROXY_HEADER_BYTES_MAX)];
+    match v2::Header::try_from(within) {
+        Ok(header) => Ok(Some((from_v2(&header)?, header.len()))),
+        Err(error) if error.is_incomplete() => too_long_or_cut(bytes, PROXY_HEADER_BYTES_MAX),
+        Err(error) => Err(invalid(error)),
     }
-    match result {
-        HeaderResult::V1(Ok(header)) => Ok(Some((from_v1(&header), header.header.len()))),
-        HeaderResult::V2(Ok(header)) => Ok(Some((from_v2(&header)?, header.len()))),
-        HeaderResult::V1(Err(error)) => Err(invalid(error)),
-        HeaderResult::V2(Err(error)) => Err(invalid(error)),
+}
+
+fn too_long_or_cut(bytes: &[u8], most: usize) -> Result<Option<(Header, usize)>, Error> {
+    if bytes.len() < most {
+        Ok(None)
+    } else {
+        Err(invalid(format_args!("it is longer than {most} bytes")))
     }
 }
 

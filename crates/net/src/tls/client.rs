@@ -2,8 +2,10 @@
 //!
 //! Must never: trust more than the user asked for.
 
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use portcullis_model::Error;
 use rustls::client::danger::ServerCertVerifier;
@@ -13,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use super::verify::Verifier;
 use super::{ALPN, Trust, certificates, invalid, provider};
-use crate::defaults::TLS_CLIENT_SESSIONS;
+use crate::defaults::{TLS_CLIENT_SESSIONS, UPSTREAM_CA_FILES_MAX};
 
 /// Where Debian, and most others by a link, keep the CAs that the machine trusts.
 const SYSTEM_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -44,13 +46,46 @@ pub(crate) enum Roots<'a> {
     Any,
 }
 
-/// TLS towards an upstream.
+/// TLS towards an upstream. Configurations are kept, with the sessions that they remember; one from a
+/// file is made anew when the file changes.
 pub(crate) fn upstream_config(roots: Roots<'_>) -> Result<Arc<ClientConfig>, Error> {
-    let verifier = match roots {
-        Roots::Any => Verifier::none(provider()),
-        roots => web_verifier(roots)?,
-    };
-    Ok(Arc::new(client(verifier, &[&TLS13, &TLS12])?))
+    static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    static ANY: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    let make = |verifier| client(verifier, &UPSTREAM_VERSIONS).map(Arc::new);
+    let kept = |cell: &OnceLock<Arc<ClientConfig>>, fresh: Arc<ClientConfig>| Arc::clone(cell.get_or_init(|| fresh));
+    match roots {
+        Roots::File(path) => from_file(path),
+        Roots::System => match SYSTEM.get() {
+            Some(config) => Ok(Arc::clone(config)),
+            None => Ok(kept(&SYSTEM, make(web_verifier(roots)?)?)),
+        },
+        Roots::Any => match ANY.get() {
+            Some(config) => Ok(Arc::clone(config)),
+            None => Ok(kept(&ANY, make(Verifier::none(provider()))?)),
+        },
+    }
+}
+
+static UPSTREAM_VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+
+type Kept = HashMap<PathBuf, (Option<SystemTime>, Arc<ClientConfig>)>;
+
+fn from_file(path: &Path) -> Result<Arc<ClientConfig>, Error> {
+    static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
+    let changed = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = kept.get_or_insert_default();
+    match kept.get(path) {
+        Some((then, config)) if changed.is_some() && *then == changed => Ok(Arc::clone(config)),
+        _ => {
+            let config = Arc::new(client(web_verifier(Roots::File(path))?, &UPSTREAM_VERSIONS)?);
+            if kept.len() >= UPSTREAM_CA_FILES_MAX {
+                kept.clear();
+            }
+            kept.insert(path.to_owned(), (changed, Arc::clone(&config)));
+            Ok(config)
+        }
+    }
 }
 
 fn client(
