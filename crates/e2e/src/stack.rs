@@ -213,21 +213,18 @@ impl Stack {
         let number = AGENTS.fetch_add(1, Ordering::Relaxed);
         let name = format!("agent-{number}");
         let state = self.dir.path().join(&name).display().to_string();
-        let mut args: Vec<String> = vec![
-            "tcp".into(),
-            upstream.into(),
-            "--authtoken".into(),
-            self.join(),
-        ];
-        args.extend([
-            "--name".into(),
-            name.clone(),
-            "--state-dir".into(),
-            state,
-            "--web-addr".into(),
-            "false".into(),
-        ]);
+        let mut args = vec!["tcp".to_owned(), upstream.to_owned()];
         args.extend(extra.iter().map(|arg| (*arg).to_owned()));
+        for (flag, value) in [
+            ("--authtoken", self.join()),
+            ("--name", name.clone()),
+            ("--state-dir", state),
+            ("--web-addr", "false".to_owned()),
+        ] {
+            if !extra.contains(&flag) {
+                args.extend([flag.to_owned(), value]);
+            }
+        }
         let mut agent = AgentProcess {
             name,
             args,
