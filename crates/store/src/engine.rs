@@ -181,3 +181,6 @@ impl<B: Backend> Engine<B> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

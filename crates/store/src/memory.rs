@@ -22,7 +22,7 @@ impl MemoryStore {
 }
 
 #[derive(Default)]
-struct Memory {
+pub(crate) struct Memory {
     entries: BTreeMap<String, Entry>,
     /// What the keys were at `begin`, oldest first.
     undo: Vec<(String, Option<Entry>)>,

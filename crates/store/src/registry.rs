@@ -219,10 +219,11 @@ impl Registry {
             hash.wrapping_mul(31).wrapping_add(usize::from(byte))
         });
         let queue = &self.inner.queues[place % self.inner.queues.len()];
-        let _turn = queue
-            .acquire()
-            .await
-            .map_err(|_| Error::new(Code::StoreUnavailable, "the registry has stopped"))?;
+        let stopped = || Error::new(Code::StoreUnavailable, "the registry has stopped");
+        let _turn = queue.acquire().await.map_err(|_| stopped())?;
+        if self.inner.stop.is_cancelled() {
+            return Err(stopped());
+        }
         for attempt in 0..defaults::WRITE_ATTEMPTS {
             let snapshot = self.snapshot();
             let (value, txn) = {

@@ -77,7 +77,7 @@ pub(super) async fn keep(inner: Weak<Inner>, stop: CancellationToken, ttl: Durat
 }
 
 impl Registry {
-    async fn keep_lease(&self) -> Result<(), Error> {
+    pub(super) async fn keep_lease(&self) -> Result<(), Error> {
         let lease = LeaseId(self.inner.lease.load(Ordering::Acquire));
         match self.inner.store.lease_keep_alive(lease).await {
             Ok(()) => return Ok(()),

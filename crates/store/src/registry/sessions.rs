@@ -1,6 +1,6 @@
 //! Agent sessions: opened with a credential and an identity, under the node's lease.
 
-use portcullis_model::{AccountId, Code, Error, SessionId, TokenHash, TunnelSession};
+use portcullis_model::{Account, AccountId, Code, Error, SessionId, TokenHash, TunnelSession};
 
 use super::draft::Draft;
 use super::takeover::{self, Takeover};
@@ -58,20 +58,53 @@ fn open(
     account_id: &AccountId,
     new: &NewSession,
 ) -> Result<OpenedSession, Error> {
-    let snapshot = draft.snapshot;
     let account = draft
         .account(account_id)
         .map_err(|_| Error::of(Code::AccountSuspended))?;
-    if snapshot.credential(account_id, &new.credential).is_none() {
+    if draft
+        .snapshot
+        .credential(account_id, &new.credential)
+        .is_none()
+    {
         return Err(Error::of(Code::CredentialRevoked));
     }
     draft.still(keys::credential(account_id, &new.credential));
-    let known = snapshot.agent(account_id, &new.agent);
+    let (ended, identity) = take_over(draft, account, new)?;
+    check_quota(draft, account, ended.len())?;
+    for (session, _) in &ended {
+        end(draft, session)?;
+    }
+    if !ended.is_empty() {
+        draft.nothing_new(keys::owned("endpoint", account_id));
+    }
+    // After the endings, for they note in the same record when the installation was last seen.
+    draft.put(keys::agent(account_id, &new.agent), &identity)?;
+    let session = session(draft, account_id, new)?;
+    draft.put_leased(keys::session(account_id, &session.id), &session)?;
+    let superseded = ended.into_iter().map(|(session, code)| Superseded {
+        session: session.id.clone(),
+        code,
+    });
+    Ok(OpenedSession {
+        superseded: superseded.collect(),
+        session,
+    })
+}
+
+/// The sessions of the same installation that end with this one and what their agents are told, and
+/// what is known of the installation from now on.
+fn take_over<'a>(
+    draft: &mut Draft<'a>,
+    account: &'a Account,
+    new: &NewSession,
+) -> Result<(Vec<(&'a TunnelSession, Code)>, AgentRecord), Error> {
+    let snapshot = draft.snapshot;
+    let known = snapshot.agent(&account.id, &new.agent);
     if known.is_some_and(|known| !known.secret_hash.matches(new.agent_secret.expose())) {
         return Err(duplicate("this agent id belongs to another installation"));
     }
     let live: Vec<&TunnelSession> = snapshot
-        .sessions(account_id)
+        .sessions(&account.id)
         .map(|session| &**session)
         .filter(|session| session.agent == new.agent)
         .collect();
@@ -87,49 +120,41 @@ fn open(
             "another live agent runs with the same state directory",
         ));
     };
-    if let Some(most) = snapshot.settings().plan(account).sessions_max {
-        let count = snapshot.sessions(account_id).count() - ended.len();
-        if count >= usize::try_from(most).unwrap_or(usize::MAX) {
-            let message = format!(
-                "the account has {count} agent sessions, as many as its plan `{}` allows",
-                account.plan
-            );
-            return Err(Error::new(Code::SessionLimit, message));
-        }
-        draft.nothing_new(keys::owned("session", account_id));
-    }
-    for (session, _) in &ended {
-        end(draft, session)?;
-    }
-    if !ended.is_empty() {
-        draft.nothing_new(keys::owned("endpoint", account_id));
-    }
+    let secret_hash = known.map_or_else(
+        || TokenHash::of(new.agent_secret.expose()),
+        |known| known.secret_hash.clone(),
+    );
     let record = AgentRecord {
-        secret_hash: known.map_or_else(
-            || TokenHash::of(new.agent_secret.expose()),
-            |known| known.secret_hash.clone(),
-        ),
+        secret_hash,
         refused_generation,
         takeovers,
         takeovers_since,
         seen_at: draft.now,
     };
     // Two sessions of one installation that open at once: the second sees the first.
-    draft.nothing_new(keys::agent(account_id, &new.agent));
-    draft.put(keys::agent(account_id, &new.agent), &record)?;
-    let session = session(draft, account_id, new)?;
-    draft.put_leased(keys::session(account_id, &session.id), &session)?;
-    let superseded = ended
-        .into_iter()
-        .map(|(session, code)| Superseded {
-            session: session.id.clone(),
-            code,
-        })
-        .collect();
-    Ok(OpenedSession {
-        session,
-        superseded,
-    })
+    draft.nothing_new(keys::agent(&account.id, &new.agent));
+    Ok((ended, record))
+}
+
+/// Whether the account may have one session more, when some end in the same write.
+fn check_quota(draft: &mut Draft<'_>, account: &Account, ending: usize) -> Result<(), Error> {
+    let Some(most) = draft.snapshot.settings().plan(account).sessions_max else {
+        return Ok(());
+    };
+    let count = draft
+        .snapshot
+        .sessions(&account.id)
+        .count()
+        .saturating_sub(ending);
+    if count >= usize::try_from(most).unwrap_or(usize::MAX) {
+        let message = format!(
+            "the account has {count} agent sessions, as many as its plan `{}` allows",
+            account.plan
+        );
+        return Err(Error::new(Code::SessionLimit, message));
+    }
+    draft.nothing_new(keys::owned("session", &account.id));
+    Ok(())
 }
 
 fn duplicate(why: &str) -> Error {

@@ -5,6 +5,7 @@ mod addresses;
 mod binds;
 mod concurrency;
 mod endpoints;
+mod faults;
 mod hosts;
 mod isolation;
 mod properties;
