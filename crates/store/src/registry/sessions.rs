@@ -91,13 +91,16 @@ fn open(
     })
 }
 
+/// Sessions that end, and what their agents are told.
+type Ended<'a> = Vec<(&'a TunnelSession, Code)>;
+
 /// The sessions of the same installation that end with this one and what their agents are told, and
 /// what is known of the installation from now on.
 fn take_over<'a>(
     draft: &mut Draft<'a>,
     account: &'a Account,
     new: &NewSession,
-) -> Result<(Vec<(&'a TunnelSession, Code)>, AgentRecord), Error> {
+) -> Result<(Ended<'a>, AgentRecord), Error> {
     let snapshot = draft.snapshot;
     let known = snapshot.agent(&account.id, &new.agent);
     if known.is_some_and(|known| !known.secret_hash.matches(new.agent_secret.expose())) {
