@@ -298,3 +298,60 @@ async fn many_connections_at_once_keep_their_bytes_apart() {
     }
     echo.await.expect("the upstream");
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_upstream_answers_frees_the_channel() {
+    let edge = FakeEdge::start().await;
+    let agent = connect(&edge).await;
+    // A listener whose queue is full: the kernel answers no further connection.
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("a port");
+    let full = socket.listen(1).expect("listening");
+    let addr = full.local_addr().expect("bound");
+    let mut waiting = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(
+        std::time::Duration::from_millis(300),
+        tokio::net::TcpStream::connect(addr),
+    )
+    .await
+    {
+        waiting.push(stream.expect("queued"));
+    }
+    let _forwarder = agent
+        .forward(EndpointOptions::new().name("db"), &addr.to_string())
+        .await
+        .expect("bound");
+    let session = edge.session(0).await;
+    let opening = session.begin("db", b"").await.expect("sent");
+    status(&agent, "the dial", |status| status.connections.open == 1).await;
+    let finished = soon("the settlement", opening.cancel()).await;
+    assert!(
+        matches!(finished, portcullis_net::channel::Finished::Reusable(_)),
+        "{finished:?}"
+    );
+    let after = status(&agent, "the end", |status| status.connections.open == 0).await;
+    assert_eq!(
+        after.connections.failed, 0,
+        "nobody failed: the client left"
+    );
+    drop((waiting, full));
+}
+
+#[tokio::test]
+async fn an_open_for_an_endpoint_that_is_gone_is_refused() {
+    let edge = FakeEdge::start().await;
+    let agent = connect(&edge).await;
+    let upstream = Upstream::start().await;
+    let forwarder = agent
+        .forward(EndpointOptions::new().name("db"), &upstream.url())
+        .await
+        .expect("bound");
+    let session = edge.session(0).await;
+    let id = session.endpoint("db");
+    forwarder.close().await;
+    session.remember("db", id);
+    let error = session.open("db", b"").await.err().expect("refused");
+    assert_eq!(error.code, Code::EndpointNotFound);
+}

@@ -10,7 +10,7 @@ use portcullis_model::id::ksuid;
 use portcullis_model::join::{JoinString, ServerTrust};
 use portcullis_model::secret::Token;
 use portcullis_model::{AccountId, Binding, EndpointId, EndpointUrl, Error, Secret, SessionId};
-use portcullis_net::channel::{Channel, Finished, OpenHeader, TunnelStream};
+use portcullis_net::channel::{Channel, EdgeOpening, Finished, OpenHeader, TunnelStream};
 use portcullis_net::control::{Reader, Writer};
 use portcullis_net::seal::MasterKey;
 use portcullis_net::tls::{self, CertAuthority, Purpose};
@@ -397,6 +397,15 @@ impl FakeSession {
             .clone()
     }
 
+    /// Acts as if an endpoint were still bound.
+    pub(crate) fn remember(&self, name: &str, id: EndpointId) {
+        let url = EndpointUrl::new("edge.test", 1);
+        self.bound
+            .lock()
+            .expect("no panic under it")
+            .insert(name.to_owned(), (id, url));
+    }
+
     async fn free_channel(&self) -> Channel {
         let mut changes = self.channels.subscribe();
         loop {
@@ -409,16 +418,20 @@ impl FakeSession {
         }
     }
 
-    /// Opens a connection to an endpoint, as a client's.
-    pub(crate) async fn open(self: &Arc<Self>, name: &str, first: &[u8]) -> Result<Client, Error> {
+    /// Sends an OPEN for an endpoint and leaves the verdict to the test.
+    pub(crate) async fn begin(&self, name: &str, first: &[u8]) -> Result<EdgeOpening, Error> {
         let header = OpenHeader {
             endpoint_id: self.endpoint(name),
             connection_id: portcullis_model::id::ConnectionId::new(1_700_000_000, [5; 16]),
             client: "192.0.2.7:4711".parse().expect("an address"),
             server: "198.51.100.1:20000".parse().expect("an address"),
         };
-        let channel = self.free_channel().await;
-        let opening = channel.open(&header, first).await?;
+        self.free_channel().await.open(&header, first).await
+    }
+
+    /// Opens a connection to an endpoint, as a client's.
+    pub(crate) async fn open(self: &Arc<Self>, name: &str, first: &[u8]) -> Result<Client, Error> {
+        let opening = self.begin(name, first).await?;
         match soon("the verdict", opening.verdict(Instant::now() + SOON)).await {
             Ok(stream) => Ok(Client {
                 stream,
