@@ -17,6 +17,7 @@ use portcullis_telemetry::{
 };
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Sources};
 use crate::config::EdgeConfig;
@@ -55,16 +56,19 @@ impl Edge {
             resolver: Resolver::system()?,
             draining: CancellationToken::new(),
             stopped: CancellationToken::new(),
+            listening: TaskTracker::new(),
             registry,
         });
         tracing::info!(%agent_addr, node = node.config.node, connections_max, "edge started");
+        let clients = listeners::run(Arc::clone(&node), node.registry.watch());
         drop(task::spawn(
             "listeners",
-            listeners::run(Arc::clone(&node), node.registry.watch()),
+            node.listening.track_future(clients),
         ));
+        let agents = agents::run(Arc::clone(&node), port);
         drop(task::spawn(
             "agent port",
-            agents::run(Arc::clone(&node), port),
+            node.listening.track_future(agents),
         ));
         Ok(EdgeHandle {
             node,
@@ -140,6 +144,13 @@ impl EdgeHandle {
         }
         self.end_sessions(error).await;
         node.stopped.cancel();
+        node.listening.close();
+        if tokio::time::timeout(CUT_TIMEOUT, node.listening.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("listeners did not close in time");
+        }
         let closed = node
             .records
             .metrics()

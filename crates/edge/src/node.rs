@@ -14,6 +14,7 @@ use portcullis_telemetry::{EndpointState, Records};
 use rand::Rng as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Sources};
 use crate::config::EdgeConfig;
@@ -39,6 +40,8 @@ pub(crate) struct Node {
     pub(crate) draining: CancellationToken,
     /// Cancelled when everything ends.
     pub(crate) stopped: CancellationToken,
+    /// What holds listening sockets.
+    pub(crate) listening: TaskTracker,
 }
 
 impl Node {

@@ -64,6 +64,19 @@ pub(crate) async fn serve(
         public_host: node.config.public_host.clone(),
     };
     let welcome = machine.welcome(start.elapsed(), spec);
+    if node.draining.is_cancelled() {
+        // The drain began while the registry worked, and has told only those that it found.
+        let (error, why) = (
+            Error::of(Code::ServerDraining),
+            Ended::from(CloseReason::Drained),
+        );
+        let end = Command::End {
+            error,
+            retry: true,
+            why,
+        };
+        session.command(end).await;
+    }
     let (reader, writer) = tokio::io::split(stream);
     let mut snapshots = node.registry.watch();
     // The first look is owed: the credential may have gone between the registry's answer and here.
