@@ -4,6 +4,7 @@
 //! Must never: print a token.
 
 use std::io::IsTerminal as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -100,6 +101,17 @@ pub(crate) enum Patience {
     Endless,
 }
 
+/// What an agent is for.
+#[derive(Debug)]
+pub(crate) struct Work {
+    /// Its endpoints.
+    pub(crate) endpoints: Vec<EndpointEntry>,
+    /// Whether it outlives a refusal.
+    pub(crate) patience: Patience,
+    /// The name of its only endpoint, which then has an identity of its own.
+    pub(crate) alone: Option<String>,
+}
+
 /// Reads the configuration with what flags and environment say instead.
 ///
 /// # Errors
@@ -126,29 +138,29 @@ pub(crate) fn configuration(args: &AgentArgs) -> Result<AgentConfig, Error> {
 ///
 /// # Errors
 /// Why it could not start, why an endpoint was refused (without patience), why it ended.
-pub(crate) async fn run(
-    config: AgentConfig,
-    endpoints: Vec<EndpointEntry>,
-    args: &AgentArgs,
-    patience: Patience,
-) -> Result<(), Failure> {
+pub(crate) async fn run(config: AgentConfig, work: Work, args: &AgentArgs) -> Result<(), Failure> {
+    let Work {
+        endpoints,
+        patience,
+        alone,
+    } = work;
     let mode = mode(&config, args.output);
     start_logging(&config, args, mode)?;
     for note in &config.notes {
         tracing::warn!("configuration: {note}");
     }
     let mut signals = Signals::new()?;
-    let state_dir = args
-        .state_dir
-        .clone()
-        .unwrap_or_else(environment::default_state_dir);
-    let builder = config
-        .builder()
-        .data_dirs(environment::local_data_dirs())
-        .state_dir(&state_dir);
+    let state_dir = state_dir(args, alone.as_deref());
+    let mut builder = config.builder().data_dirs(environment::local_data_dirs());
+    if let Some(dir) = &state_dir {
+        builder = builder.state_dir(dir);
+    }
     let agent = builder.start()?;
     let console = console::Console::start(mode, agent.status());
-    let local_api = local_api(&config, &agent, state_dir).await;
+    let local_api = match state_dir {
+        Some(dir) => local_api(&config, &agent, dir).await,
+        None => None,
+    };
     cmd::notify_ready();
     let result = tokio::select! {
         biased; // a signal ends everything, whatever else has happened
@@ -177,6 +189,34 @@ pub(crate) async fn run(
     }
 }
 
+/// Where the identity is kept. An agent of a single endpoint has a directory of its own below the
+/// default one, so that several `portcullis tcp` of one user each keep their address. Where nothing
+/// was named and nothing can be written, the identity lasts as long as the process.
+fn state_dir(args: &AgentArgs, alone: Option<&str>) -> Option<PathBuf> {
+    if let Some(dir) = args.state_dir.clone().or_else(environment::state_dir) {
+        return Some(dir);
+    }
+    let below = |name: &str| {
+        name.replace(
+            |c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_',
+            "-",
+        )
+    };
+    let base = environment::default_state_dir();
+    let dir = alone.map_or_else(|| base.clone(), |name| base.join(below(name)));
+    match std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+    {
+        Ok(()) => Some(dir),
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, "no state can be kept: random addresses change with every start");
+            None
+        }
+    }
+}
+
 /// Keeps the endpoints open; returns when the agent has ended or an endpoint was refused for good.
 async fn serve(
     agent: &Agent,
@@ -190,10 +230,31 @@ async fn serve(
             }
             Vec::new()
         }
-        Patience::None => open_all(agent, endpoints).await?,
+        Patience::None => tokio::select! {
+            biased; // a server that cannot be trusted ends the wait for it
+            error = mistrusted(agent) => return Err(error),
+            open = open_all(agent, endpoints) => open?,
+        },
     };
     let stopped = agent.stopped().await;
     stopped.error.map_or(Ok(()), Err)
+}
+
+/// Why the first session cannot be had at all: another server answers than the one that is trusted.
+/// Later it may be an interception that passes; at the start it is a wrong address or join string.
+async fn mistrusted(agent: &Agent) -> Error {
+    let mut status = agent.status();
+    let settled = status.wait_for(|status| {
+        status.session.is_some()
+            || status
+                .error
+                .as_ref()
+                .is_some_and(|error| error.code == Code::ServerUntrusted)
+    });
+    match settled.await.ok().and_then(|status| status.error.clone()) {
+        Some(error) => error,
+        None => std::future::pending().await,
+    }
 }
 
 /// Opens every endpoint; all refusals are told, the first one ends the process.

@@ -95,9 +95,8 @@ pub(crate) fn default_agent_config() -> Option<PathBuf> {
 
 /// The agent's state directory where none is named.
 pub(crate) fn default_state_dir() -> PathBuf {
-    let user = || xdg("XDG_STATE_HOME", ".local/state").map(|dir| dir.join("portcullis/agent"));
-    state_dir()
-        .or_else(user)
+    xdg("XDG_STATE_HOME", ".local/state")
+        .map(|dir| dir.join("portcullis/agent"))
         .unwrap_or_else(|| PathBuf::from("/var/lib/portcullis/agent"))
 }
 

@@ -65,6 +65,7 @@ impl Server {
     /// What the first part that cannot start says; parts that had started are gone then.
     pub(crate) async fn start(config: &ServerConfig) -> Result<Self, Error> {
         config.check()?;
+        config.check_files()?;
         raise_file_limit();
         let ground = Ground::open(config).await?;
         let records = Records::new();

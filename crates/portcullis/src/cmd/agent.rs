@@ -4,7 +4,7 @@
 use clap::Args as ClapArgs;
 
 use super::block_on;
-use crate::agent_process::{self, AgentArgs, Patience};
+use crate::agent_process::{self, AgentArgs, Patience, Work};
 use crate::failure::Failure;
 
 /// `agent`.
@@ -22,6 +22,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     block_on(async move {
         let config = agent_process::configuration(&args.agent)?;
         let endpoints = config.endpoints.clone();
-        agent_process::run(config, endpoints, &args.agent, Patience::Endless).await
+        let work = Work {
+            endpoints,
+            patience: Patience::Endless,
+            alone: None,
+        };
+        agent_process::run(config, work, &args.agent).await
     })
 }

@@ -140,7 +140,9 @@ fn check(args: CheckArgs) -> Result<(), Failure> {
         let [file] = named.as_slice() else {
             return Err(Failure::Usage("give the one file to check".to_owned()));
         };
-        ServerConfig::load(file)?.check()?;
+        let config = ServerConfig::load(file)?;
+        config.check()?;
+        config.check_files()?;
         output::line(&format!("{}: valid", file.display()));
         return Ok(());
     }

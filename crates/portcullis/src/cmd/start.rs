@@ -6,7 +6,7 @@ use portcullis_agent::config::EndpointEntry;
 use portcullis_model::{Code, Error};
 
 use super::block_on;
-use crate::agent_process::{self, AgentArgs, Patience};
+use crate::agent_process::{self, AgentArgs, Patience, Work};
 use crate::failure::Failure;
 
 /// `start`.
@@ -39,7 +39,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         } else {
             named(&config, &args.names)?
         };
-        agent_process::run(config, endpoints, &args.agent, Patience::None).await
+        let work = Work {
+            endpoints,
+            patience: Patience::None,
+            alone: None,
+        };
+        agent_process::run(config, work, &args.agent).await
     })
 }
 

@@ -9,7 +9,7 @@ use portcullis_model::endpoint::{Binding, ProxyVersion};
 
 use super::api::endpoints::{Limits, fetch};
 use super::block_on;
-use crate::agent_process::{self, AgentArgs, Patience, deprecated};
+use crate::agent_process::{self, AgentArgs, Patience, Work, deprecated};
 use crate::failure::Failure;
 
 /// `tcp`.
@@ -98,7 +98,13 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         let entry = entry(args).await?;
         entry.options.check()?;
         let config = agent_process::configuration(&agent)?;
-        agent_process::run(config, vec![entry], &agent, Patience::None).await
+        let alone = Some(entry.options.name.clone());
+        let work = Work {
+            endpoints: vec![entry],
+            patience: Patience::None,
+            alone,
+        };
+        agent_process::run(config, work, &agent).await
     })
 }
 

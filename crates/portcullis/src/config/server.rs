@@ -196,6 +196,21 @@ impl ServerConfig {
         Ok(())
     }
 
+    /// Reads the files that the configuration names, so that a wrong one is told before anything starts.
+    ///
+    /// # Errors
+    /// `PTC_CERTIFICATE_INVALID`.
+    pub(crate) fn check_files(&self) -> Result<(), Error> {
+        if let Some(ApiTls::Files { cert, key }) = &self.api_tls {
+            portcullis_net::tls::server_config_from_files(
+                cert,
+                key,
+                portcullis_net::tls::Purpose::Http,
+            )?;
+        }
+        Ok(())
+    }
+
     /// The configuration in force, defaults included, for the log. It holds no secret: keys are named
     /// by their files.
     pub(crate) fn effective(&self, data_dir: &Path, host: &str) -> String {
