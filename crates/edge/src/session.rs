@@ -216,7 +216,7 @@ impl Actor {
         self.command(Command::End {
             why: Ended::with(CloseReason::AgentLost, error.clone()),
             error,
-            retry: false,
+            retry: code == Code::AgentFenced,
         })
     }
 

@@ -144,10 +144,13 @@ fn tell(node: &Arc<Node>, superseded: Superseded) {
     };
     let error = Error::of(superseded.code);
     let why = Ended::with(CloseReason::AgentLost, error.clone());
+    // One that was taken over may come back: if it lives, it is the older of two, and the registry
+    // lets the older win. The newer is then a duplicate, and must not.
+    let retry = superseded.code == Code::AgentFenced;
     drop(task::spawn("supersede", async move {
         old.command(Command::End {
             error,
-            retry: false,
+            retry,
             why,
         })
         .await

@@ -148,7 +148,7 @@ async fn a_higher_generation_takes_over_at_once() {
     .await;
     match old.hear().await {
         EdgeMessage::Error(fatal) => {
-            assert_eq!((fatal.code, fatal.retry), (Code::AgentFenced, false))
+            assert_eq!((fatal.code, fatal.retry), (Code::AgentFenced, true))
         }
         other => panic!("{other:?}"),
     }
