@@ -1,6 +1,7 @@
 //! The accept loop: takes connections from a listener and hands each to a task with its permit.
-//! Errors are classified: the peer's fault goes on, lack of descriptors or memory backs off, anything
-//! else ends the loop. Over the cap connections are reset and counted, never queued.
+//! Errors are classified: the peer's fault goes on, lack of descriptors or memory backs off (and, when
+//! it lasts, resets what waits), anything else ends the loop. Over the cap connections are reset and
+//! counted, never queued.
 //!
 //! Must never: await anything of a connection; a silent peer costs its permit and nothing else.
 
@@ -16,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::defaults::{ACCEPT_BACKOFF_MAX, ACCEPT_BACKOFF_MIN};
 use crate::socket::reset_on_drop;
 
+mod reserve;
+
 /// Hears what an accept loop does; metrics do. Every call must return at once.
 pub trait AcceptObserver: Send + Sync {
     /// A connection was handed on.
     fn accepted(&self) {}
-    /// A connection was reset because no permit was left.
+    /// A connection was reset because no permit, or no descriptor, was left.
     fn shed(&self) {}
     /// A connection died in the queue, or the network refused it; the loop goes on.
     fn peer_error(&self, _error: &io::Error) {}
@@ -51,6 +54,7 @@ pub async fn run<F>(listener: TcpListener, options: AcceptOptions, on_accept: F)
 where
     F: Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) + Send,
 {
+    reserve::prepare();
     run_source(listener, options, on_accept).await
 }
 
@@ -58,11 +62,17 @@ where
 trait Source: Send {
     /// The next connection.
     fn next(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+    /// Resets what waits although no descriptor is left; how many that were.
+    fn shed(&mut self) -> usize;
 }
 
 impl Source for TcpListener {
     async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
         self.accept().await
+    }
+
+    fn shed(&mut self) -> usize {
+        reserve::shed(self)
     }
 }
 
@@ -91,6 +101,10 @@ where
             Fault::Peer => options.observer.peer_error(&error),
             Fault::Resources => {
                 options.observer.backoff(&error, pause);
+                // A spike of a tenth of a second costs nobody a connection.
+                if pause > ACCEPT_BACKOFF_MIN {
+                    (0..source.shed()).for_each(|_| options.observer.shed());
+                }
                 tokio::select! {
                     biased;
                     () = options.shutdown.cancelled() => return Ok(()),
@@ -114,7 +128,11 @@ where
         return;
     };
     options.observer.accepted();
-    on_accept(stream, SocketAddr::new(peer.ip().to_canonical(), peer.port()), permit);
+    on_accept(
+        stream,
+        SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+        permit,
+    );
 }
 
 /// Whose fault an error of `accept` is.
@@ -130,7 +148,9 @@ enum Fault {
 fn classify(error: &io::Error) -> Fault {
     match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Fault::Resources,
-        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT) => Fault::Listener,
+        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT) => {
+            Fault::Listener
+        }
         _ => Fault::Peer,
     }
 }

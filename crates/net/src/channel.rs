@@ -53,12 +53,16 @@ pub enum Finished {
 impl Channel {
     /// The edge's end, after the `channel` message was verified. `id` is the number in that message.
     pub fn edge(id: u64, stream: tls::Stream) -> Self {
-        Self { link: Link::new(id, stream, Role::Edge) }
+        Self {
+            link: Link::new(id, stream, Role::Edge),
+        }
     }
 
     /// The agent's end, after the `channel` message was sent.
     pub fn agent(id: u64, stream: tls::Stream) -> Self {
-        Self { link: Link::new(id, stream, Role::Agent) }
+        Self {
+            link: Link::new(id, stream, Role::Agent),
+        }
     }
 
     /// The number of the channel in its session.
@@ -77,7 +81,8 @@ impl Channel {
     /// Edge: whether the peer is still there, as far as the socket knows now. Ask before
     /// [`Self::open`]: it costs no system call unless something arrived.
     pub fn is_alive(&mut self) -> bool {
-        self.poll_dead(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.poll_dead(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
     }
 
     /// Edge: waits until an idle channel dies, for whoever keeps a pool.
@@ -97,7 +102,11 @@ impl Channel {
     ///
     /// # Errors
     /// `PTC_AGENT_LOST` when the channel is dead and nothing of the open was sent.
-    pub async fn open(mut self, header: &OpenHeader, first_bytes: &[u8]) -> Result<EdgeOpening, Error> {
+    pub async fn open(
+        mut self,
+        header: &OpenHeader,
+        first_bytes: &[u8],
+    ) -> Result<EdgeOpening, Error> {
         let payload = encode_open(header, first_bytes)?;
         if !self.is_alive() {
             return Err(Error::of(Code::AgentLost));
@@ -125,9 +134,19 @@ impl Channel {
                 let (header, first_bytes) = decode_open(&payload)?;
                 let first_bytes = Bytes::copy_from_slice(first_bytes);
                 self.link.renew();
-                Ok((header, first_bytes, AgentOpening { link: self.link, peer_reset: false }))
+                Ok((
+                    header,
+                    first_bytes,
+                    AgentOpening {
+                        link: self.link,
+                        peer_reset: false,
+                    },
+                ))
             }
-            Ok(_) => Err(Error::new(Code::ProtocolViolation, "the server sent another frame than OPEN")),
+            Ok(_) => Err(Error::new(
+                Code::ProtocolViolation,
+                "the server sent another frame than OPEN",
+            )),
             Err(source) => Err(self.link.reason.take().unwrap_or_else(|| {
                 let code = match source.kind() {
                     io::ErrorKind::InvalidData => Code::ProtocolViolation,

@@ -35,7 +35,8 @@ impl From<ControlError> for Error {
         match error {
             ControlError::Codec(codec) => codec.into(),
             ControlError::Io(source) => {
-                Self::new(Code::ServerUnreachable, "the control connection failed").with_internal(source)
+                Self::new(Code::ServerUnreachable, "the control connection failed")
+                    .with_internal(source)
             }
             other @ (ControlError::Cut | ControlError::Clogged) => {
                 Self::new(Code::ServerUnreachable, other.to_string())
@@ -55,7 +56,11 @@ pub struct Reader<R> {
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads messages from `io`.
     pub fn new(io: R) -> Self {
-        Self { io, decoder: Decoder::new(), buffer: BytesMut::new() }
+        Self {
+            io,
+            decoder: Decoder::new(),
+            buffer: BytesMut::new(),
+        }
     }
 
     /// The next message; `None` at a clean end.
@@ -79,7 +84,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             // What is buffered is used up here, so an idle session keeps no more than the decoder does.
             self.buffer = BytesMut::new();
             if self.fill().await? == 0 {
-                return if self.decoder.is_partial() { Err(ControlError::Cut) } else { Ok(None) };
+                return if self.decoder.is_partial() {
+                    Err(ControlError::Cut)
+                } else {
+                    Ok(None)
+                };
             }
         }
     }
@@ -100,7 +109,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if self.buffer.is_empty() && !self.decoder.is_partial() {
             Ok(self.io)
         } else {
-            Err(Error::new(Code::ProtocolViolation, "the peer sent bytes behind its first message"))
+            Err(Error::new(
+                Code::ProtocolViolation,
+                "the peer sent bytes behind its first message",
+            ))
         }
     }
 }
@@ -115,7 +127,10 @@ pub struct Writer<W> {
 impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes messages to `io`.
     pub fn new(io: W) -> Self {
-        Self { io, queue: BytesMut::new() }
+        Self {
+            io,
+            queue: BytesMut::new(),
+        }
     }
 
     /// Puts a message behind those that wait; [`Self::flush`] sends them.
@@ -179,3 +194,6 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.io
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,9 @@ pub const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause of an accept loop.
 pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// Connections that an accept loop without descriptors resets per pause.
+pub const ACCEPT_SHED_MAX: usize = 256;
+
 /// Silence on a socket after which the kernel asks whether the peer is there.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// Time between such questions.

@@ -32,7 +32,11 @@ impl Drain {
 
     /// Registers something that lives.
     pub fn guard(&self) -> DrainGuard {
-        DrainGuard { stopping: self.stopping.clone(), forced: self.forced.clone(), _alive: self.alive.token() }
+        DrainGuard {
+            stopping: self.stopping.clone(),
+            forced: self.forced.clone(),
+            _alive: self.alive.token(),
+        }
     }
 
     /// Cancelled when nothing new may begin.

@@ -26,7 +26,10 @@ pub struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: LISTEN_BACKLOG, only_v6: false }
+        Self {
+            backlog: LISTEN_BACKLOG,
+            only_v6: false,
+        }
     }
 }
 
@@ -38,8 +41,16 @@ impl Default for ListenOptions {
 /// `PTC_FILE_LIMIT`, or `PTC_BIND_FAILED` with the cause.
 pub fn listen(addr: SocketAddr, options: ListenOptions) -> Result<TcpListener, Error> {
     let opened = match open(addr, options) {
-        Err(error) if no_ipv6(&error) && addr.ip().is_unspecified() && addr.is_ipv6() && !options.only_v6 => {
-            open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port()), options)
+        Err(error)
+            if no_ipv6(&error)
+                && addr.ip().is_unspecified()
+                && addr.is_ipv6()
+                && !options.only_v6 =>
+        {
+            open(
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port()),
+                options,
+            )
         }
         opened => opened,
     };
@@ -47,7 +58,11 @@ pub fn listen(addr: SocketAddr, options: ListenOptions) -> Result<TcpListener, E
 }
 
 fn open(addr: SocketAddr, options: ListenOptions) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(
+        Domain::for_address(addr),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if addr.is_ipv6() {
         socket.set_only_v6(options.only_v6 || !addr.ip().is_unspecified())?;
@@ -59,27 +74,41 @@ fn open(addr: SocketAddr, options: ListenOptions) -> io::Result<TcpListener> {
 }
 
 fn no_ipv6(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+    )
 }
 
 fn explain(addr: SocketAddr, error: &io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {
-            let holder = holder::of_port(addr.port()).map_or_else(String::new, |name| format!(" by {name}"));
-            Error::new(Code::PortTaken, format!("cannot listen on {addr}: the port is taken{holder}"))
+            let holder =
+                holder::of_port(addr.port()).map_or_else(String::new, |name| format!(" by {name}"));
+            Error::new(
+                Code::PortTaken,
+                format!("cannot listen on {addr}: the port is taken{holder}"),
+            )
         }
         Some(libc::EACCES | libc::EPERM) => Error::new(
             Code::PortNotPermitted,
-            format!("cannot listen on {addr}: this process may not use port {}", addr.port()),
+            format!(
+                "cannot listen on {addr}: this process may not use port {}",
+                addr.port()
+            ),
         ),
-        Some(libc::EMFILE | libc::ENFILE) => {
-            Error::new(Code::FileLimit, format!("cannot listen on {addr}: no file descriptors are left"))
-        }
+        Some(libc::EMFILE | libc::ENFILE) => Error::new(
+            Code::FileLimit,
+            format!("cannot listen on {addr}: no file descriptors are left"),
+        ),
         Some(libc::EADDRNOTAVAIL) => Error::new(
             Code::BindFailed,
             format!("cannot listen on {addr}: the machine has no such address"),
         ),
-        _ => Error::new(Code::BindFailed, format!("cannot listen on {addr}: {error}")),
+        _ => Error::new(
+            Code::BindFailed,
+            format!("cannot listen on {addr}: {error}"),
+        ),
     }
 }
 
@@ -110,7 +139,11 @@ mod tests {
     async fn foreign_address_is_refused_with_its_cause() {
         let error = listen("192.0.2.1:0".parse().unwrap(), ListenOptions::default()).unwrap_err();
         assert_eq!(error.code, Code::BindFailed);
-        assert!(error.message.contains("no such address"), "{}", error.message);
+        assert!(
+            error.message.contains("no such address"),
+            "{}",
+            error.message
+        );
     }
 
     #[tokio::test]
@@ -118,8 +151,12 @@ mod tests {
         let any = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
         let listener = listen(any, ListenOptions::default()).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (accepted, _client) = tokio::join!(listener.accept(), TcpStream::connect(loopback(port)));
-        assert_eq!(accepted.unwrap().1.ip().to_canonical(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let (accepted, _client) =
+            tokio::join!(listener.accept(), TcpStream::connect(loopback(port)));
+        assert_eq!(
+            accepted.unwrap().1.ip().to_canonical(),
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        );
     }
 
     #[tokio::test]
@@ -131,6 +168,9 @@ mod tests {
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), crate::defaults::KEEPALIVE_PROBES);
+        assert_eq!(
+            socket.tcp_keepalive_retries().unwrap(),
+            crate::defaults::KEEPALIVE_PROBES
+        );
     }
 }

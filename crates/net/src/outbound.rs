@@ -42,7 +42,12 @@ impl FromStr for ProxyUrl {
 
     /// The text itself never appears in an error: it may hold a password.
     fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = |why: &str| Error::new(Code::ConfigInvalid, format!("the proxy's URL cannot be used: {why}"));
+        let invalid = |why: &str| {
+            Error::new(
+                Code::ConfigInvalid,
+                format!("the proxy's URL cannot be used: {why}"),
+            )
+        };
         let (scheme, rest) = text
             .trim()
             .split_once("://")
@@ -50,7 +55,11 @@ impl FromStr for ProxyUrl {
         let kind = match scheme {
             "http" => ProxyKind::Http,
             "socks5" | "socks5h" => ProxyKind::Socks5,
-            "https" => return Err(invalid("TLS towards the proxy is not supported; use `http://`")),
+            "https" => {
+                return Err(invalid(
+                    "TLS towards the proxy is not supported; use `http://`",
+                ));
+            }
             _ => return Err(invalid("its scheme is http or socks5")),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -59,8 +68,13 @@ impl FromStr for ProxyUrl {
             None => (None, rest),
         };
         let login = login.map(parse_login).transpose().map_err(invalid)?;
-        let address = with_port(address, kind).ok_or_else(|| invalid("it has no host, or no proper port"))?;
-        Ok(Self { kind, address, login })
+        let address =
+            with_port(address, kind).ok_or_else(|| invalid("it has no host, or no proper port"))?;
+        Ok(Self {
+            kind,
+            address,
+            login,
+        })
     }
 }
 
@@ -76,7 +90,10 @@ impl fmt::Display for ProxyUrl {
 
 fn parse_login(text: &str) -> Result<(String, Secret), &'static str> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
-    Ok((percent_decoded(user)?, Secret::new(percent_decoded(password)?)))
+    Ok((
+        percent_decoded(user)?,
+        Secret::new(percent_decoded(password)?),
+    ))
 }
 
 fn percent_decoded(text: &str) -> Result<String, &'static str> {
@@ -84,7 +101,10 @@ fn percent_decoded(text: &str) -> Result<String, &'static str> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
-        let digits = part.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit())).ok_or(WRONG)?;
+        let digits = part
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+            .ok_or(WRONG)?;
         bytes.push(u8::from_str_radix(digits, 16).map_err(|_| WRONG)?);
         bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
@@ -97,7 +117,11 @@ fn with_port(text: &str, kind: ProxyKind) -> Option<String> {
         ProxyKind::Http => 80,
         ProxyKind::Socks5 => 1080,
     };
-    let whole = if split_host_port(text).is_some() { text.to_owned() } else { format!("{text}:{default}") };
+    let whole = if split_host_port(text).is_some() {
+        text.to_owned()
+    } else {
+        format!("{text}:{default}")
+    };
     split_host_port(&whole).is_some().then_some(whole)
 }
 
@@ -105,7 +129,9 @@ fn with_port(text: &str, kind: ProxyKind) -> Option<String> {
 fn split_host_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let host = bare.or_else(|| (!host.contains(':')).then_some(host))?;
     (!host.is_empty() && !host.contains(['/', '@', ' ', '[', ']'])).then_some((host, port))
 }
@@ -114,9 +140,16 @@ fn split_host_port(text: &str) -> Option<(&str, u16)> {
 ///
 /// # Errors
 /// `PTC_DNS_FAILED`, `PTC_SERVER_UNREACHABLE`, `PTC_PROXY_CONNECT_FAILED`.
-pub async fn connect(server: &str, proxy: Option<&ProxyUrl>, deadline: Instant) -> Result<TcpStream, Error> {
+pub async fn connect(
+    server: &str,
+    proxy: Option<&ProxyUrl>,
+    deadline: Instant,
+) -> Result<TcpStream, Error> {
     let (host, port) = split_host_port(server).ok_or_else(|| {
-        Error::new(Code::ServerUnreachable, format!("`{server}` is not a server; write it as `host:port`"))
+        Error::new(
+            Code::ServerUnreachable,
+            format!("`{server}` is not a server; write it as `host:port`"),
+        )
     })?;
     let Some(proxy) = proxy else {
         return direct(host, port, deadline).await.map_err(|(code, why)| {
@@ -124,11 +157,16 @@ pub async fn connect(server: &str, proxy: Option<&ProxyUrl>, deadline: Instant) 
         });
     };
     let failed = |why: &dyn fmt::Display| {
-        Error::new(Code::ProxyConnectFailed, format!("cannot reach the server {server} through the proxy {proxy}: {why}"))
+        Error::new(
+            Code::ProxyConnectFailed,
+            format!("cannot reach the server {server} through the proxy {proxy}: {why}"),
+        )
     };
-    let (proxy_host, proxy_port) =
-        split_host_port(&proxy.address).ok_or_else(|| failed(&"the proxy's address has no port"))?;
-    let stream = direct(proxy_host, proxy_port, deadline).await.map_err(|(_, why)| failed(&why))?;
+    let (proxy_host, proxy_port) = split_host_port(&proxy.address)
+        .ok_or_else(|| failed(&"the proxy's address has no port"))?;
+    let stream = direct(proxy_host, proxy_port, deadline)
+        .await
+        .map_err(|(_, why)| failed(&why))?;
     let through = async {
         match proxy.kind {
             ProxyKind::Http => http::connect(stream, server, proxy.login.as_ref()).await,
@@ -147,8 +185,18 @@ async fn direct(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, (
     let lookup = timeout_at(deadline, lookup_host((host, port))).await;
     let addresses: Vec<_> = match lookup {
         Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => return Err((Code::DnsFailed, format!("the name `{host}` does not resolve ({error})"))),
-        Err(_) => return Err((Code::DnsFailed, format!("the name `{host}` could not be resolved in time"))),
+        Ok(Err(error)) => {
+            return Err((
+                Code::DnsFailed,
+                format!("the name `{host}` does not resolve ({error})"),
+            ));
+        }
+        Err(_) => {
+            return Err((
+                Code::DnsFailed,
+                format!("the name `{host}` could not be resolved in time"),
+            ));
+        }
     };
     let mut last = (Code::DnsFailed, format!("the name `{host}` has no address"));
     for (tried, addr) in addresses.iter().enumerate() {
@@ -156,7 +204,10 @@ async fn direct(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, (
         let parts = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         let until = Instant::now() + (left / parts).max(ADDRESS_TIMEOUT_MIN).min(left);
         let connected = timeout_at(until, TcpStream::connect(addr)).await;
-        let why = match connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).and_then(|result| result) {
+        let why = match connected
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))
+            .and_then(|result| result)
+        {
             Ok(stream) => match configure(&stream) {
                 Ok(()) => return Ok(stream),
                 Err(error) => error,
@@ -168,14 +219,21 @@ async fn direct(host: &str, port: u16, deadline: Instant) -> Result<TcpStream, (
     Err(last)
 }
 
-async fn socks5(stream: TcpStream, target: (&str, u16), proxy: &ProxyUrl) -> Result<TcpStream, String> {
+async fn socks5(
+    stream: TcpStream,
+    target: (&str, u16),
+    proxy: &ProxyUrl,
+) -> Result<TcpStream, String> {
     let connected = match &proxy.login {
         None => Socks5Stream::connect_with_socket(stream, target).await,
         Some((user, password)) => {
-            Socks5Stream::connect_with_password_and_socket(stream, target, user, password.expose()).await
+            Socks5Stream::connect_with_password_and_socket(stream, target, user, password.expose())
+                .await
         }
     };
-    connected.map(Socks5Stream::into_inner).map_err(|error| error.to_string())
+    connected
+        .map(Socks5Stream::into_inner)
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -107,7 +107,11 @@ impl Counters {
 
     /// When the first byte of a side was passed on, from the start of the counters.
     pub fn first_byte_from(&self, side: Side) -> Option<Duration> {
-        self.cell(side).1.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_micros)
+        self.cell(side)
+            .1
+            .load(Ordering::Relaxed)
+            .checked_sub(1)
+            .map(Duration::from_micros)
     }
 
     /// When the counters were made.
@@ -170,7 +174,9 @@ impl From<Broken> for RelayEnd {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
         match source.kind() {
             // The last three are what a write finds after the reset was taken notice of elsewhere.
-            ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected => Self::Reset { by: side },
+            ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected => {
+                Self::Reset { by: side }
+            }
             _ => Self::Failed { side, source },
         }
     }
@@ -197,11 +203,18 @@ pub async fn relay<C: RelayIo, U: RelayIo>(
         if killed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(RelayEnd::Killed);
         }
-        if let Err(broken) = turn(cx, (&mut up, &mut *client), (&mut down, &mut *upstream), counters) {
+        if let Err(broken) = turn(
+            cx,
+            (&mut up, &mut *client),
+            (&mut down, &mut *upstream),
+            counters,
+        ) {
             return Poll::Ready(broken.into());
         }
         if up.is_done() && down.is_done() {
-            return Poll::Ready(RelayEnd::Finished { first: silence.first_end() });
+            return Poll::Ready(RelayEnd::Finished {
+                first: silence.first_end(),
+            });
         }
         silence.poll(cx, &mut up, &mut down)
     })

@@ -13,8 +13,8 @@ use portcullis_model::{Code, Error};
 use rand::RngExt as _;
 
 use crate::defaults::{
-    RESOLVER_CACHE_ENTRIES, RESOLVER_NEGATIVE_TTL_MAX, RESOLVER_TIMEOUT, RESOLVER_TTL_MAX, SRV_TARGETS_MAX,
-    UPSTREAM_ADDRESSES_MAX,
+    RESOLVER_CACHE_ENTRIES, RESOLVER_NEGATIVE_TTL_MAX, RESOLVER_TIMEOUT, RESOLVER_TTL_MAX,
+    SRV_TARGETS_MAX, UPSTREAM_ADDRESSES_MAX,
 };
 
 /// A resolver with its cache. Cheap to clone.
@@ -47,7 +47,10 @@ impl Resolver {
         for connection in &mut name_server.connections {
             connection.port = server.port();
         }
-        Self::build(ResolverConfig::from_parts(None, Vec::new(), vec![name_server]), ResolverOpts::default())
+        Self::build(
+            ResolverConfig::from_parts(None, Vec::new(), vec![name_server]),
+            ResolverOpts::default(),
+        )
     }
 
     fn build(config: ResolverConfig, mut options: ResolverOpts) -> Result<Self, Error> {
@@ -57,7 +60,11 @@ impl Resolver {
         options.negative_max_ttl = Some(RESOLVER_NEGATIVE_TTL_MAX);
         options.timeout = RESOLVER_TIMEOUT;
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        builder.with_options(options).build().map(Self).map_err(Error::internal)
+        builder
+            .with_options(options)
+            .build()
+            .map(Self)
+            .map_err(Error::internal)
     }
 
     /// The addresses of a host: a literal, `localhost`, or A and AAAA records, IPv4 first.
@@ -71,7 +78,11 @@ impl Resolver {
         if host.eq_ignore_ascii_case("localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        let found = self.0.lookup_ip(host).await.map_err(|error| failed(host, &error))?;
+        let found = self
+            .0
+            .lookup_ip(host)
+            .await
+            .map_err(|error| failed(host, &error))?;
         let mut addresses: Vec<IpAddr> = found.iter().collect();
         addresses.sort_by_key(IpAddr::is_ipv6); // stable: the server's order within a family stays
         addresses.truncate(UPSTREAM_ADDRESSES_MAX);
@@ -83,18 +94,27 @@ impl Resolver {
     /// # Errors
     /// `PTC_DNS_FAILED`.
     pub async fn service(&self, name: &str) -> Result<Vec<SocketAddr>, Error> {
-        let found = self.0.srv_lookup(name).await.map_err(|error| failed(name, &error))?;
-        let records = found.answers().iter().filter_map(|record| match &record.data {
-            RData::SRV(srv) => Some(srv.clone()),
-            _ => None,
-        });
+        let found = self
+            .0
+            .srv_lookup(name)
+            .await
+            .map_err(|error| failed(name, &error))?;
+        let records = found
+            .answers()
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::SRV(srv) => Some(srv.clone()),
+                _ => None,
+            });
         let mut records: Vec<SRV> = records.collect();
         order(&mut records, |below| rand::rng().random_range(0..below));
         let mut addresses = Vec::new();
         let mut failure = None;
         for record in records.iter().take(SRV_TARGETS_MAX) {
             match self.addresses(&record.target.to_utf8()).await {
-                Ok(ips) => addresses.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, record.port))),
+                Ok(ips) => {
+                    addresses.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, record.port)))
+                }
                 Err(error) => failure = Some(error),
             }
         }
@@ -102,7 +122,10 @@ impl Resolver {
         match (addresses.is_empty(), failure) {
             (false, _) => Ok(addresses),
             (true, Some(error)) => Err(error),
-            (true, None) => Err(Error::new(Code::DnsFailed, format!("`{name}` has no SRV records"))),
+            (true, None) => Err(Error::new(
+                Code::DnsFailed,
+                format!("`{name}` has no SRV records"),
+            )),
         }
     }
 }
@@ -120,7 +143,9 @@ fn failed(name: &str, error: &hickory_resolver::net::NetError) -> Error {
 fn order(records: &mut [SRV], mut random: impl FnMut(u32) -> u32) {
     records.sort_by_key(|record| (record.priority, record.weight));
     for at in 0..records.len() {
-        let same = records[at..].iter().take_while(|record| record.priority == records[at].priority);
+        let same = records[at..]
+            .iter()
+            .take_while(|record| record.priority == records[at].priority);
         let weights: Vec<u32> = same.map(|record| u32::from(record.weight)).collect();
         let total: u32 = weights.iter().sum();
         let mut drawn = random(total + 1);

@@ -26,26 +26,31 @@ impl MasterKey {
     /// read or written, `PTC_STORE_CORRUPT` when it is no key.
     pub fn load_or_create(path: &Path) -> Result<Self, Error> {
         let bytes_max = u64::try_from(KEY_BYTES).unwrap_or(u64::MAX);
-        let bytes = match files::read(path, bytes_max).map_err(|e| files::explain("read", path, &e))? {
-            Some(bytes) => {
-                files::make_private(path);
-                bytes
-            }
-            None => {
-                let mut fresh = vec![0; KEY_BYTES];
-                getrandom::fill(&mut fresh).map_err(Error::internal)?;
-                files::write(path, &fresh, 0o600)?;
-                fresh
-            }
-        };
+        let bytes =
+            match files::read(path, bytes_max).map_err(|e| files::explain("read", path, &e))? {
+                Some(bytes) => {
+                    files::make_private(path);
+                    bytes
+                }
+                None => {
+                    let mut fresh = vec![0; KEY_BYTES];
+                    getrandom::fill(&mut fresh).map_err(Error::internal)?;
+                    files::write(path, &fresh, 0o600)?;
+                    fresh
+                }
+            };
         Self::from_bytes(&bytes).ok_or_else(|| {
-            let text = format!("{} is not a master key of {KEY_BYTES} bytes", path.display());
+            let text = format!(
+                "{} is not a master key of {KEY_BYTES} bytes",
+                path.display()
+            );
             Error::new(Code::StoreCorrupt, text)
         })
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() == KEY_BYTES).then(|| RandomizedNonceKey::new(&AES_256_GCM, bytes).ok().map(Self))?
+        (bytes.len() == KEY_BYTES)
+            .then(|| RandomizedNonceKey::new(&AES_256_GCM, bytes).ok().map(Self))?
     }
 
     /// Seals a text; the result is version, nonce, ciphertext and tag.
@@ -69,8 +74,12 @@ impl MasterKey {
     /// # Errors
     /// `PTC_STORE_CORRUPT` when it is not that, was changed, or was sealed with another key.
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, Error> {
-        self.try_open(sealed)
-            .ok_or_else(|| Error::new(Code::StoreCorrupt, "a sealed secret cannot be opened with this master key"))
+        self.try_open(sealed).ok_or_else(|| {
+            Error::new(
+                Code::StoreCorrupt,
+                "a sealed secret cannot be opened with this master key",
+            )
+        })
     }
 
     fn try_open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
@@ -81,7 +90,11 @@ impl MasterKey {
         }
         let mut body = body.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let length = self.0.open_in_place(nonce, Aad::from([VERSION]), &mut body).ok()?.len();
+        let length = self
+            .0
+            .open_in_place(nonce, Aad::from([VERSION]), &mut body)
+            .ok()?
+            .len();
         body.truncate(length);
         Some(body)
     }
@@ -103,11 +116,17 @@ mod tests {
     fn key_is_made_once_and_kept_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master.key");
-        let sealed = MasterKey::load_or_create(&path).unwrap().seal(b"secret").unwrap();
+        let sealed = MasterKey::load_or_create(&path)
+            .unwrap()
+            .seal(b"secret")
+            .unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let again = MasterKey::load_or_create(&path).unwrap();
         assert_eq!(again.open(&sealed).unwrap(), b"secret");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]

@@ -56,7 +56,11 @@ pub trait Socket: AsFd + Send + Sync + Unpin + Sized + 'static + sealed::Sealed 
     /// Waits until a write may take something.
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Runs an operation; `WouldBlock` from it clears the readiness that was seen before it.
-    fn try_io<R>(&self, interest: Interest, operation: impl FnMut() -> io::Result<R>) -> io::Result<R>;
+    fn try_io<R>(
+        &self,
+        interest: Interest,
+        operation: impl FnMut() -> io::Result<R>,
+    ) -> io::Result<R>;
     /// Waits until the socket has an error.
     fn broken(&self) -> impl Future<Output = ()> + Send + Sync + '_;
 }
@@ -76,7 +80,11 @@ macro_rules! socket {
             fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 <$type>::poll_write_ready(self, cx)
             }
-            fn try_io<R>(&self, interest: Interest, operation: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+            fn try_io<R>(
+                &self,
+                interest: Interest,
+                operation: impl FnMut() -> io::Result<R>,
+            ) -> io::Result<R> {
                 <$type>::try_io(self, interest, operation)
             }
             async fn broken(&self) {
@@ -106,7 +114,10 @@ pub type UnixConn = Conn<UnixStream>;
 impl<S: Socket> Conn<S> {
     /// Takes a connected socket.
     pub fn new(io: S) -> Self {
-        Self { io: Arc::new(io), watch: None }
+        Self {
+            io: Arc::new(io),
+            watch: None,
+        }
     }
 
     /// The socket.
@@ -123,7 +134,9 @@ impl<S: Socket> Conn<S> {
         let space = buf.len();
         loop {
             ready!(self.io.poll_read_ready(cx))?;
-            let read = transfer(&*self.io, Interest::READABLE, space, |socket| (&mut &*socket).read(buf));
+            let read = transfer(&*self.io, Interest::READABLE, space, |socket| {
+                (&mut &*socket).read(buf)
+            });
             if let Some(result) = read {
                 return Poll::Ready(result);
             }
@@ -228,7 +241,11 @@ impl<S: fmt::Debug> fmt::Debug for Conn<S> {
 }
 
 impl<S: Socket> AsyncRead for Conn<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let space = buf.initialize_unfilled();
         if space.is_empty() {
             return Poll::Ready(Ok(()));
@@ -240,8 +257,14 @@ impl<S: Socket> AsyncRead for Conn<S> {
 }
 
 impl<S: Socket> AsyncWrite for Conn<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.write(cx, buf.len(), |socket| socket.send_with_flags(buf, libc::MSG_NOSIGNAL))
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, buf.len(), |socket| {
+            socket.send_with_flags(buf, libc::MSG_NOSIGNAL)
+        })
     }
 
     fn poll_write_vectored(
@@ -250,7 +273,9 @@ impl<S: Socket> AsyncWrite for Conn<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let offered = bufs.iter().map(|buf| buf.len()).sum();
-        self.write(cx, offered, |socket| socket.send_vectored_with_flags(bufs, libc::MSG_NOSIGNAL))
+        self.write(cx, offered, |socket| {
+            socket.send_vectored_with_flags(bufs, libc::MSG_NOSIGNAL)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

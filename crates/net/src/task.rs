@@ -39,6 +39,11 @@ mod tests {
     #[tokio::test]
     async fn output_and_panic_reach_the_handle() {
         assert_eq!(spawn("answer", async { 42 }).await.unwrap(), 42);
-        assert!(spawn("panics", async { panic!("on purpose") }).await.unwrap_err().is_panic());
+        assert!(
+            spawn("panics", async { panic!("on purpose") })
+                .await
+                .unwrap_err()
+                .is_panic()
+        );
     }
 }

@@ -57,7 +57,10 @@ pub(crate) async fn clog(stream: &TcpStream) -> usize {
     let chunk = vec![7; 64 * 1024];
     let mut sent = 0;
     // Clogged is: not writable for as long as a relay would need to make room many times over.
-    while tokio::time::timeout(Duration::from_millis(300), stream.writable()).await.is_ok() {
+    while tokio::time::timeout(Duration::from_millis(300), stream.writable())
+        .await
+        .is_ok()
+    {
         match stream.try_write(&chunk) {
             Ok(taken) => sent += taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -76,17 +79,31 @@ pub(crate) struct Pipe {
 /// A relay's side and the peer that a test plays.
 pub(crate) fn pipe() -> (Pipe, DuplexStream) {
     let (near, far) = tokio::io::duplex(1024);
-    (Pipe { io: near, was_reset: Arc::default() }, far)
+    (
+        Pipe {
+            io: near,
+            was_reset: Arc::default(),
+        },
+        far,
+    )
 }
 
 impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Pipe {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

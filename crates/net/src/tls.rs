@@ -33,8 +33,8 @@ mod verify;
 mod wire;
 
 pub use authority::CertAuthority;
-pub(crate) use client::{Roots, upstream_config};
 pub use client::client_config;
+pub(crate) use client::{Roots, upstream_config};
 pub use wire::Wire;
 
 /// ALPN of the agent port.
@@ -104,7 +104,9 @@ pub fn server_config(
     purpose: Purpose,
 ) -> Result<Arc<ServerConfig>, Error> {
     let leaf = authority::OwnLeaf::new(authority, names, ips)?;
-    let config = server_builder(purpose)?.with_no_client_auth().with_cert_resolver(Arc::new(leaf));
+    let config = server_builder(purpose)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(leaf));
     finish_server(config, purpose)
 }
 
@@ -112,15 +114,30 @@ pub fn server_config(
 ///
 /// # Errors
 /// `PTC_CERTIFICATE_INVALID`, saying which file and what is wrong with it.
-pub fn server_config_from_files(cert: &Path, key: &Path, purpose: Purpose) -> Result<Arc<ServerConfig>, Error> {
+pub fn server_config_from_files(
+    cert: &Path,
+    key: &Path,
+    purpose: Purpose,
+) -> Result<Arc<ServerConfig>, Error> {
     let chain = certificates(cert)?;
     let key_pem = read_pem(key)?;
-    let private = PrivateKeyDer::from_pem_slice(&key_pem)
-        .map_err(|error| invalid(key, &format!("it holds no private key in PEM form ({error})")))?;
-    let config = server_builder(purpose)?.with_no_client_auth().with_single_cert(chain, private).map_err(|error| {
-        let text = format!("{} and {} do not make a server certificate: {error}", cert.display(), key.display());
-        Error::new(Code::CertificateInvalid, text)
+    let private = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| {
+        invalid(
+            key,
+            &format!("it holds no private key in PEM form ({error})"),
+        )
     })?;
+    let config = server_builder(purpose)?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|error| {
+            let text = format!(
+                "{} and {} do not make a server certificate: {error}",
+                cert.display(),
+                key.display()
+            );
+            Error::new(Code::CertificateInvalid, text)
+        })?;
     finish_server(config, purpose)
 }
 
@@ -143,13 +160,19 @@ fn finish_server(mut config: ServerConfig, purpose: Purpose) -> Result<Arc<Serve
 /// # Errors
 /// `PTC_CERTIFICATE_INVALID` when it is not a certificate.
 pub fn spki_sha256(certificate: &[u8]) -> Result<[u8; 32], Error> {
-    let spki = spki_of(&CertificateDer::from(certificate))
-        .map_err(|error| Error::new(Code::CertificateInvalid, format!("not a certificate: {error}")))?;
+    let spki = spki_of(&CertificateDer::from(certificate)).map_err(|error| {
+        Error::new(
+            Code::CertificateInvalid,
+            format!("not a certificate: {error}"),
+        )
+    })?;
     Ok(sha256(&spki))
 }
 
 fn spki_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, rustls::Error> {
-    Ok(ParsedCertificate::try_from(certificate)?.subject_public_key_info().to_vec())
+    Ok(ParsedCertificate::try_from(certificate)?
+        .subject_public_key_info()
+        .to_vec())
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -163,13 +186,25 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 ///
 /// # Errors
 /// The peer's or the handshake's; a deadline that passed is `TimedOut`.
-pub async fn accept(stream: TcpStream, config: Arc<ServerConfig>, deadline: Instant) -> io::Result<Stream> {
-    let ours = config.alpn_protocols.iter().any(|protocol| protocol == ALPN);
+pub async fn accept(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    deadline: Instant,
+) -> io::Result<Stream> {
+    let ours = config
+        .alpn_protocols
+        .iter()
+        .any(|protocol| protocol == ALPN);
     let handshake = TlsAcceptor::from(config).accept(Wire::new(TcpConn::new(stream)));
     // Boxed: a handshake's state is large and gone before the connection's life begins.
-    let stream = timeout_at(deadline, Box::pin(handshake)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    let stream = timeout_at(deadline, Box::pin(handshake))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
     if ours && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the peer does not speak portcullis/1"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the peer does not speak portcullis/1",
+        ));
     }
     Ok(stream.into())
 }
@@ -185,32 +220,49 @@ pub async fn connect(
     server: &str,
     deadline: Instant,
 ) -> Result<Stream, Error> {
-    let failed = |code, what: &str| Error::new(code, format!("cannot reach the server {server}: {what}"));
-    let ours = config.alpn_protocols.iter().any(|protocol| protocol == ALPN);
+    let failed =
+        |code, what: &str| Error::new(code, format!("cannot reach the server {server}: {what}"));
+    let ours = config
+        .alpn_protocols
+        .iter()
+        .any(|protocol| protocol == ALPN);
     let name = server_name(server)?;
     let handshake = TlsConnector::from(config).connect(name, Wire::new(TcpConn::new(stream)));
     let stream = match timeout_at(deadline, Box::pin(handshake)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(explain_client(server, &error)),
-        Err(_) => return Err(failed(Code::ServerUnreachable, "the TLS handshake took too long")),
+        Err(_) => {
+            return Err(failed(
+                Code::ServerUnreachable,
+                "the TLS handshake took too long",
+            ));
+        }
     };
     if ours && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-        return Err(failed(Code::ServerUnreachable, "it speaks TLS, but is not a Portcullis agent port"));
+        return Err(failed(
+            Code::ServerUnreachable,
+            "it speaks TLS, but is not a Portcullis agent port",
+        ));
     }
     Ok(stream.into())
 }
 
 fn explain_client(server: &str, error: &io::Error) -> Error {
     use rustls::{AlertDescription, Error as Tls};
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Tls>());
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Tls>());
     match inner {
         Some(Tls::InvalidCertificate(why)) => {
-            let text = format!("the certificate of {server} is not the one that is trusted ({why})");
+            let text =
+                format!("the certificate of {server} is not the one that is trusted ({why})");
             Error::new(Code::ServerUntrusted, text)
         }
         Some(Tls::AlertReceived(AlertDescription::NoApplicationProtocol)) => Error::new(
             Code::ServerUnreachable,
-            format!("cannot reach the server {server}: it speaks TLS, but is not a Portcullis agent port"),
+            format!(
+                "cannot reach the server {server}: it speaks TLS, but is not a Portcullis agent port"
+            ),
         ),
         _ => Error::new(
             Code::ServerUnreachable,
@@ -221,13 +273,20 @@ fn explain_client(server: &str, error: &io::Error) -> Error {
 
 /// The host of `host`, `host:port`, `[v6]` or `[v6]:port`, as TLS names it.
 fn server_name(server: &str) -> Result<ServerName<'static>, Error> {
-    let host = match server.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+    let host = match server
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+    {
         Some((v6, _)) => v6,
         None if server.matches(':').count() > 1 => server,
         None => server.split_once(':').map_or(server, |(host, _)| host),
     };
-    ServerName::try_from(host.to_owned())
-        .map_err(|_| Error::new(Code::ServerUnreachable, format!("`{host}` is not a host name or IP address")))
+    ServerName::try_from(host.to_owned()).map_err(|_| {
+        Error::new(
+            Code::ServerUnreachable,
+            format!("`{host}` is not a host name or IP address"),
+        )
+    })
 }
 
 /// The bytes of the TLS exporter that a channel's MAC covers.
@@ -237,8 +296,18 @@ fn server_name(server: &str) -> Result<ServerName<'static>, Error> {
 pub fn exporter(stream: &Stream) -> Result<[u8; EXPORTER_BYTES], Error> {
     let output = [0; EXPORTER_BYTES];
     match stream {
-        TlsStream::Client(client) => client.get_ref().1.export_keying_material(output, EXPORTER_LABEL, None),
-        TlsStream::Server(server) => server.get_ref().1.export_keying_material(output, EXPORTER_LABEL, None),
+        TlsStream::Client(client) => {
+            client
+                .get_ref()
+                .1
+                .export_keying_material(output, EXPORTER_LABEL, None)
+        }
+        TlsStream::Server(server) => {
+            server
+                .get_ref()
+                .1
+                .export_keying_material(output, EXPORTER_LABEL, None)
+        }
     }
     .map_err(Error::internal)
 }
@@ -264,7 +333,10 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 fn invalid(path: &Path, why: &dyn Display) -> Error {
-    Error::new(Code::CertificateInvalid, format!("{} cannot be used: {why}", path.display()))
+    Error::new(
+        Code::CertificateInvalid,
+        format!("{} cannot be used: {why}", path.display()),
+    )
 }
 
 /// The one provider of cryptography; never the process's default, which may be another or none.

@@ -51,7 +51,11 @@ pub struct UpstreamTls {
 
 impl Default for UpstreamTls {
     fn default() -> Self {
-        Self { verify: true, ca_file: None, server_name: None }
+        Self {
+            verify: true,
+            ca_file: None,
+            server_name: None,
+        }
     }
 }
 

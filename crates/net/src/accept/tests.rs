@@ -54,10 +54,19 @@ async fn start(permits: usize) -> Loop {
         observer: Arc::clone(&count) as Arc<dyn AcceptObserver>,
     };
     let (send, accepted) = mpsc::channel(1000);
-    let end = crate::task::spawn("accept", run(listener, options, move |stream, peer, permit| {
-        send.try_send((stream, peer, permit)).unwrap();
-    }));
-    Loop { addr, count, shutdown, accepted, end }
+    let end = crate::task::spawn(
+        "accept",
+        run(listener, options, move |stream, peer, permit| {
+            send.try_send((stream, peer, permit)).unwrap();
+        }),
+    );
+    Loop {
+        addr,
+        count,
+        shutdown,
+        accepted,
+        end,
+    }
 }
 
 #[tokio::test]
@@ -70,7 +79,9 @@ async fn silent_peers_hold_up_nobody() {
     let talker = TcpStream::connect(under_test.addr).await.unwrap();
     let mut held = Vec::new();
     loop {
-        let accepted = soon("every connection", under_test.accepted.recv()).await.unwrap();
+        let accepted = soon("every connection", under_test.accepted.recv())
+            .await
+            .unwrap();
         let ours = accepted.1 == talker.local_addr().unwrap();
         held.push(accepted);
         if ours {
@@ -103,16 +114,26 @@ async fn flood_over_the_cap_is_reset_and_counted() {
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         reset += 1;
     }
-    assert_eq!((reset, under_test.count.shed.load(Ordering::Relaxed)), (17, 17));
+    assert_eq!(
+        (reset, under_test.count.shed.load(Ordering::Relaxed)),
+        (17, 17)
+    );
     assert_eq!(under_test.count.accepted.load(Ordering::Relaxed), 3);
     drop(held);
     let _next = TcpStream::connect(under_test.addr).await.unwrap();
-    drop(soon("a permit came back", under_test.accepted.recv()).await.unwrap());
+    drop(
+        soon("a permit came back", under_test.accepted.recv())
+            .await
+            .unwrap(),
+    );
 }
 
 #[tokio::test]
 async fn reset_in_the_backlog_hurts_nobody_else() {
-    let listener = crate::listen::listen("127.0.0.1:0".parse().unwrap(), crate::listen::ListenOptions::default());
+    let listener = crate::listen::listen(
+        "127.0.0.1:0".parse().unwrap(),
+        crate::listen::ListenOptions::default(),
+    );
     let listener = listener.unwrap();
     let addr = listener.local_addr().unwrap();
     for _ in 0..10 {
@@ -127,9 +148,12 @@ async fn reset_in_the_backlog_hurts_nobody_else() {
         shutdown: CancellationToken::new(),
         observer: Arc::new(()),
     };
-    let end = crate::task::spawn("accept", run(listener, options.clone(), move |_, peer, _| {
-        send.try_send(peer).unwrap();
-    }));
+    let end = crate::task::spawn(
+        "accept",
+        run(listener, options.clone(), move |_, peer, _| {
+            send.try_send(peer).unwrap();
+        }),
+    );
     while soon("the survivor", accepted.recv()).await.unwrap() != ours {}
     options.shutdown.cancel();
     soon("shutdown", end).await.unwrap().unwrap();
@@ -139,7 +163,10 @@ async fn reset_in_the_backlog_hurts_nobody_else() {
 async fn shutdown_closes_the_listener() {
     let under_test = start(1).await;
     under_test.shutdown.cancel();
-    soon("the loop's end", under_test.end).await.unwrap().unwrap();
+    soon("the loop's end", under_test.end)
+        .await
+        .unwrap()
+        .unwrap();
     let refused = TcpStream::connect(under_test.addr).await.unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
 }
@@ -160,12 +187,19 @@ impl Source for Script {
             },
         }
     }
+
+    fn shed(&mut self) -> usize {
+        1
+    }
 }
 
 async fn run_script(errors: &[i32]) -> (Arc<Count>, io::Result<()>, Duration) {
     let (near, _far) = tcp_pair().await;
     let peer = near.peer_addr().unwrap();
-    let script = Script { errors: errors.iter().copied().collect(), last: Some((near, peer)) };
+    let script = Script {
+        errors: errors.iter().copied().collect(),
+        last: Some((near, peer)),
+    };
     let (count, shutdown) = (Arc::new(Count::default()), CancellationToken::new());
     let options = AcceptOptions {
         permits: Arc::new(Semaphore::new(1)),
@@ -184,13 +218,27 @@ async fn lack_of_descriptors_backs_off_and_recovers() {
     end.unwrap();
     let pauses = [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis);
     assert_eq!(*count.pauses.lock().unwrap(), pauses);
-    assert!(took.as_millis().abs_diff(3500) < 20, "{took:?}: a timer is exact to a millisecond");
+    assert!(
+        took.as_millis().abs_diff(3500) < 20,
+        "{took:?}: a timer is exact to a millisecond"
+    );
     assert_eq!(count.accepted.load(Ordering::Relaxed), 1);
+    assert_eq!(
+        count.shed.load(Ordering::Relaxed),
+        5,
+        "the first pause sheds nobody"
+    );
 }
 
 #[tokio::test]
 async fn the_peers_faults_cost_no_pause() {
-    let faults = [libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::ENETUNREACH, libc::ECONNRESET];
+    let faults = [
+        libc::ECONNABORTED,
+        libc::EPROTO,
+        libc::EPERM,
+        libc::ENETUNREACH,
+        libc::ECONNRESET,
+    ];
     let (count, end, took) = run_script(&faults).await;
     end.unwrap();
     assert_eq!(count.peer_errors.load(Ordering::Relaxed), faults.len());
@@ -208,14 +256,21 @@ async fn a_dead_listener_ends_the_loop() {
 #[test]
 fn out_of_descriptors_goes_on_when_they_come_back() {
     const CHILD: &str = "PORTCULLIS_TEST_EMFILE_CHILD";
-    #[expect(clippy::disallowed_methods, reason = "a test talks to its own child process")]
     let is_child = std::env::var_os(CHILD).is_some();
     if is_child {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(exhaust());
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(exhaust());
         return;
     }
     let status = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "accept::tests::out_of_descriptors_goes_on_when_they_come_back", "--nocapture"])
+        .args([
+            "--exact",
+            "accept::tests::out_of_descriptors_goes_on_when_they_come_back",
+            "--nocapture",
+        ])
         .env(CHILD, "1")
         .stdout(std::process::Stdio::null())
         .status()
@@ -224,22 +279,25 @@ fn out_of_descriptors_goes_on_when_they_come_back() {
 }
 
 async fn exhaust() {
+    use std::os::fd::AsRawFd as _;
+
     use nix::sys::resource::{Resource, setrlimit};
     let mut under_test = start(100).await;
     let mut client = TcpStream::connect(under_test.addr).await.unwrap();
     let held = soon("first", under_test.accepted.recv()).await.unwrap();
-    let waiting = TcpStream::connect(under_test.addr);
-    let used = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-    setrlimit(Resource::RLIMIT_NOFILE, used, used).unwrap(); // the directory's own entry leaves one
-    let waiting = waiting.await.unwrap();
-    soon("a pause", async {
-        while under_test.count.pauses.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
-    drop(held);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // The limit is one above the highest descriptor; files fill the holes below it.
+    let limit = u64::try_from(socket.as_raw_fd()).unwrap() + 8;
+    setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
+    let _filler: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    let mut waiting = socket.connect(under_test.addr).await.unwrap();
+    let shed = soon("its reset", waiting.read(&mut [0; 1])).await;
+    assert_eq!(shed.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert!(under_test.count.pauses.lock().unwrap().len() >= 2);
+    assert_eq!(under_test.count.shed.load(Ordering::Relaxed), 1);
+    drop((held, waiting));
     assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
-    let (_, peer, _) = soon("the one that waited", under_test.accepted.recv()).await.unwrap();
-    assert_eq!(peer, waiting.local_addr().unwrap());
+    let next = TcpStream::connect(under_test.addr).await.unwrap();
+    let (_, peer, _) = soon("the next", under_test.accepted.recv()).await.unwrap();
+    assert_eq!(peer, next.local_addr().unwrap());
 }

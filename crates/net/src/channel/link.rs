@@ -99,7 +99,12 @@ impl Link {
     }
 
     /// Writes a frame, whole, behind what TLS has buffered.
-    pub(super) fn put(&mut self, cx: &mut Context<'_>, kind: FrameType, payload: &[u8]) -> io::Result<()> {
+    pub(super) fn put(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: FrameType,
+        payload: &[u8],
+    ) -> io::Result<()> {
         let open = self.state.current().unwrap_or(0);
         let header = Header::new(kind, open, payload.len()).map_err(violation)?;
         self.state.on_send(kind, open).map_err(violation)?;
@@ -115,8 +120,17 @@ impl Link {
     }
 
     /// Writes a RESET or REFUSED frame with its reason.
-    pub(super) fn put_reason(&mut self, cx: &mut Context<'_>, kind: FrameType, why: Option<&Error>) -> io::Result<()> {
-        let payload = why.map(encode_reason).transpose().map_err(violation)?.unwrap_or_default();
+    pub(super) fn put_reason(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: FrameType,
+        why: Option<&Error>,
+    ) -> io::Result<()> {
+        let payload = why
+            .map(encode_reason)
+            .transpose()
+            .map_err(violation)?
+            .unwrap_or_default();
         self.put(cx, kind, &payload)
     }
 
@@ -211,7 +225,10 @@ impl Link {
     }
 
     fn on_payload(&mut self) -> io::Result<Event> {
-        match std::mem::replace(&mut self.reading, Reading::Header([0; FRAME_HEADER_BYTES], 0)) {
+        match std::mem::replace(
+            &mut self.reading,
+            Reading::Header([0; FRAME_HEADER_BYTES], 0),
+        ) {
             Reading::Payload(Incoming::Reset, payload, _) => {
                 self.reason = decode_reason(FrameType::Reset, &payload).map_err(violation)?;
                 Ok(Event::Reset)
@@ -229,7 +246,11 @@ impl Link {
     }
 
     /// Bytes of the data frame that is being read; `None` when it has no more.
-    pub(super) fn poll_payload(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<Option<()>>> {
+    pub(super) fn poll_payload(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Option<()>>> {
         let Reading::Data(left) = &mut self.reading else {
             return Poll::Ready(Ok(None));
         };
@@ -264,7 +285,9 @@ impl Link {
         self.state.close();
         self.io.get_mut().0.reset();
         let error = match error.kind() {
-            ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected => io::Error::other(Lost(error)),
+            ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected => {
+                io::Error::other(Lost(error))
+            }
             _ => error,
         };
         self.failure.get_or_insert(error.kind());
@@ -279,7 +302,10 @@ struct Lost(#[source] io::Error);
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("channel", &self.id).field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Link")
+            .field("channel", &self.id)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -309,7 +335,11 @@ fn violation(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::
 }
 
 /// One read; the end of the connection is an error, because no frame ends there.
-fn poll_read(io: &mut tls::Stream, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+fn poll_read(
+    io: &mut tls::Stream,
+    cx: &mut Context<'_>,
+    space: &mut [u8],
+) -> Poll<io::Result<usize>> {
     let mut buf = ReadBuf::new(space);
     ready!(Pin::new(io).poll_read(cx, &mut buf))?;
     match buf.filled().len() {
@@ -328,7 +358,12 @@ fn poll_skip(io: &mut tls::Stream, cx: &mut Context<'_>, left: usize) -> Poll<io
     Poll::Ready(Ok(skipped))
 }
 
-fn poll_collect(io: &mut tls::Stream, cx: &mut Context<'_>, payload: &mut Vec<u8>, length: usize) -> Poll<io::Result<()>> {
+fn poll_collect(
+    io: &mut tls::Stream,
+    cx: &mut Context<'_>,
+    payload: &mut Vec<u8>,
+    length: usize,
+) -> Poll<io::Result<()>> {
     while payload.len() < length {
         let there = ready!(Pin::new(&mut *io).poll_fill_buf(cx))?;
         if there.is_empty() {

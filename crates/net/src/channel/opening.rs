@@ -44,11 +44,17 @@ impl EdgeOpening {
     /// # Errors
     /// The agent's refusal, with the channel if it is free again; `PTC_UPSTREAM_TIMEOUT` at the
     /// deadline and `PTC_AGENT_LOST_UNKNOWN` when the channel broke, both without a channel.
-    pub async fn verdict(mut self, deadline: Instant) -> Result<TunnelStream, (Error, Option<Channel>)> {
+    pub async fn verdict(
+        mut self,
+        deadline: Instant,
+    ) -> Result<TunnelStream, (Error, Option<Channel>)> {
         let event = match timeout_at(deadline, poll_fn(|cx| poll_event(&mut self.link, cx))).await {
             Ok(Ok(event)) => event,
             Ok(Err(source)) => {
-                return Err((Error::of(Code::AgentLostUnknown).with_internal(source), None));
+                return Err((
+                    Error::of(Code::AgentLostUnknown).with_internal(source),
+                    None,
+                ));
             }
             Err(_) => {
                 let text = "the agent did not say in time whether its upstream can be reached";
@@ -65,7 +71,11 @@ impl EdgeOpening {
                 Err((why, released(self.link).await))
             }
             _ => {
-                let why = self.link.reason.take().unwrap_or_else(|| Error::of(Code::AgentLostUnknown));
+                let why = self
+                    .link
+                    .reason
+                    .take()
+                    .unwrap_or_else(|| Error::of(Code::AgentLostUnknown));
                 Err((why, None))
             }
         }
@@ -135,7 +145,9 @@ impl AgentOpening {
                 stream.peer_reset = self.peer_reset;
                 Ok(stream)
             }
-            Err(source) => Err(Error::new(Code::AgentLost, "the channel broke").with_internal(source)),
+            Err(source) => {
+                Err(Error::new(Code::AgentLost, "the channel broke").with_internal(source))
+            }
         }
     }
 
@@ -144,7 +156,9 @@ impl AgentOpening {
         if self.peer_reset {
             return reusable(self.abandon().await);
         }
-        poll_fn(|cx| Poll::Ready(self.link.put_reason(cx, FrameType::Refused, Some(why)))).await.ok()?;
+        poll_fn(|cx| Poll::Ready(self.link.put_reason(cx, FrameType::Refused, Some(why))))
+            .await
+            .ok()?;
         released(self.link).await
     }
 
@@ -184,7 +198,11 @@ async fn released(mut link: Box<Link>) -> Option<Channel> {
             }
             let flushed = link.poll_flush(cx)?.is_ready();
             if link.state.is_free() {
-                return if flushed { Poll::Ready(Ok(())) } else { Poll::Pending };
+                return if flushed {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
             }
             match ready!(link.poll_event(cx))? {
                 Event::Released | Event::Reset => {}

@@ -34,7 +34,13 @@ pub struct TunnelStream {
 
 impl TunnelStream {
     pub(super) fn new(link: Box<Link>) -> Self {
-        Self { link, end_sent: false, peer_ended: false, peer_reset: false, reset: None }
+        Self {
+            link,
+            end_sent: false,
+            peer_ended: false,
+            peer_reset: false,
+            reset: None,
+        }
     }
 
     /// The number of the channel in its session.
@@ -78,7 +84,11 @@ impl TunnelStream {
             return Finished::Closed;
         }
         let cut = !self.end_sent || !self.peer_ended || self.reset.is_some();
-        let limit: Duration = if cut { RESET_FLUSH_TIMEOUT } else { RELEASE_TIMEOUT };
+        let limit: Duration = if cut {
+            RESET_FLUSH_TIMEOUT
+        } else {
+            RELEASE_TIMEOUT
+        };
         let mut begun = false;
         match tokio::time::timeout(limit, poll_fn(|cx| self.poll_settle(cx, &mut begun))).await {
             Ok(Ok(())) => Finished::Reusable(Channel { link: self.link }),
@@ -89,7 +99,11 @@ impl TunnelStream {
             Err(_) => {
                 self.link.fail(io::ErrorKind::TimedOut.into());
                 // Who reset first needs no telling.
-                if cut && !self.peer_reset { Finished::Abort { channel, open } } else { Finished::Closed }
+                if cut && !self.peer_reset {
+                    Finished::Abort { channel, open }
+                } else {
+                    Finished::Closed
+                }
             }
         }
     }
@@ -106,7 +120,11 @@ impl TunnelStream {
             }
             let flushed = self.link.poll_flush(cx)?.is_ready();
             if self.link.state.is_free() {
-                return if flushed { Poll::Ready(Ok(())) } else { Poll::Pending };
+                return if flushed {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
             }
             // Reading goes on while our frames wait: the peer may need room to see them.
             ready!(self.poll_note(cx))?;
@@ -136,7 +154,11 @@ impl TunnelStream {
     }
 
     fn check_abort(&self, cx: &Context<'_>) -> io::Result<()> {
-        if self.link.abort.poll(cx) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+        if self.link.abort.poll(cx) {
+            Err(io::ErrorKind::ConnectionReset.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// As much as is there now; an end or a reset waits until the bytes in front of it were taken.
@@ -164,12 +186,18 @@ impl TunnelStream {
 }
 
 impl AsyncRead for TunnelStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.check_abort(cx)?;
         let before = buf.filled().len();
         match self.poll_fill(cx, buf) {
             // What failed behind these bytes fails again at the next read.
-            Poll::Pending | Poll::Ready(Err(_)) if buf.filled().len() > before => Poll::Ready(Ok(())),
+            Poll::Pending | Poll::Ready(Err(_)) if buf.filled().len() > before => {
+                Poll::Ready(Ok(()))
+            }
             result => result,
         }
     }
@@ -177,7 +205,11 @@ impl AsyncRead for TunnelStream {
 
 impl AsyncWrite for TunnelStream {
     /// One frame, whole, or nothing: what TLS has buffered goes out first.
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.check_abort(cx)?;
         if self.peer_reset {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));

@@ -26,8 +26,10 @@ async fn tls_pair() -> (tls::Stream, tls::Stream) {
     let client = client_config(&Trust::Pin(authority.pin())).unwrap();
     let (near, far) = tcp_pair().await;
     let deadline = Instant::now() + SOON;
-    let (edge, agent) =
-        tokio::join!(tls::accept(near, server, deadline), tls::connect(far, client, "localhost", deadline));
+    let (edge, agent) = tokio::join!(
+        tls::accept(near, server, deadline),
+        tls::connect(far, client, "localhost", deadline)
+    );
     (edge.unwrap(), agent.unwrap())
 }
 
@@ -49,9 +51,20 @@ fn deadline() -> Instant {
     Instant::now() + SOON
 }
 
-async fn open_pair(edge: Channel, agent: Channel, first: &[u8]) -> (TunnelStream, TunnelStream, Bytes) {
+async fn open_pair(
+    edge: Channel,
+    agent: Channel,
+    first: &[u8],
+) -> (TunnelStream, TunnelStream, Bytes) {
     let wanted = header();
-    let near = async { edge.open(&wanted, first).await.unwrap().verdict(deadline()).await.unwrap() };
+    let near = async {
+        edge.open(&wanted, first)
+            .await
+            .unwrap()
+            .verdict(deadline())
+            .await
+            .unwrap()
+    };
     let far = async {
         let (got, first, opening) = agent.accept().await.unwrap();
         assert_eq!(got, wanted);
@@ -78,7 +91,11 @@ impl Bench {
         let (upstream, agent_socket) = tcp_pair().await;
         let run = |socket: TcpStream, mut tunnel: TunnelStream, edge: bool| {
             crate::task::spawn("relay", async move {
-                let (limits, counters, kill) = (RelayLimits::default(), Counters::new(), CancellationToken::new());
+                let (limits, counters, kill) = (
+                    RelayLimits::default(),
+                    Counters::new(),
+                    CancellationToken::new(),
+                );
                 let mut socket = TcpConn::new(socket);
                 let end = if edge {
                     relay(&mut socket, &mut tunnel, &limits, &counters, &kill).await
@@ -88,7 +105,12 @@ impl Bench {
                 (end, tunnel)
             })
         };
-        Self { client, upstream, edge: run(edge_socket, near, true), agent: run(agent_socket, far, false) }
+        Self {
+            client,
+            upstream,
+            edge: run(edge_socket, near, true),
+            agent: run(agent_socket, far, false),
+        }
     }
 
     /// Both ends' relays, and then both channels.
@@ -97,7 +119,10 @@ impl Bench {
             let (end, tunnel) = ended.await.unwrap();
             (end, tunnel.finish().await)
         };
-        soon("both ends", async { tokio::join!(finish(edge), finish(agent)) }).await
+        soon("both ends", async {
+            tokio::join!(finish(edge), finish(agent))
+        })
+        .await
     }
 }
 
@@ -122,7 +147,12 @@ async fn transfer(client: TcpStream, upstream: TcpStream, up: usize, down: usize
         writing.await.unwrap();
         got
     };
-    let both = async { tokio::join!(side(client, sent_up.clone()), side(upstream, sent_down.clone())) };
+    let both = async {
+        tokio::join!(
+            side(client, sent_up.clone()),
+            side(upstream, sent_down.clone())
+        )
+    };
     let (at_client, at_upstream) = soon("both transfers", both).await;
     assert!(at_client == sent_down && at_upstream == sent_up);
 }
@@ -134,7 +164,13 @@ async fn both_directions_carry_their_bytes() {
         let bench = Bench::start(edge, agent).await;
         transfer(bench.client, bench.upstream, up, down, 9).await;
         let ((e, edge_channel), (a, agent_channel)) = Bench::settle(bench.edge, bench.agent).await;
-        assert!(matches!((&e, &a), (RelayEnd::Finished { .. }, RelayEnd::Finished { .. })), "{e:?} {a:?}");
+        assert!(
+            matches!(
+                (&e, &a),
+                (RelayEnd::Finished { .. }, RelayEnd::Finished { .. })
+            ),
+            "{e:?} {a:?}"
+        );
         (edge, agent) = (reusable(edge_channel), reusable(agent_channel));
     }
 }
@@ -144,8 +180,11 @@ async fn half_close_keeps_the_other_direction() {
     let (mut edge, mut agent) = channel_pair().await;
     for client_first in [true, false] {
         let bench = Bench::start(edge, agent).await;
-        let (mut first, mut second) =
-            if client_first { (bench.client, bench.upstream) } else { (bench.upstream, bench.client) };
+        let (mut first, mut second) = if client_first {
+            (bench.client, bench.upstream)
+        } else {
+            (bench.upstream, bench.client)
+        };
         first.write_all(b"question").await.unwrap();
         first.shutdown().await.unwrap();
         let (got, end) = soon("the question", read_all(&mut second)).await;
@@ -164,8 +203,11 @@ async fn a_reset_with_data_in_flight_reaches_the_other_end_as_reset() {
     let (mut edge, mut agent) = channel_pair().await;
     for by in [Side::Client, Side::Upstream, Side::Client, Side::Upstream] {
         let bench = Bench::start(edge, agent).await;
-        let (mut breaks, mut sees) =
-            if by == Side::Client { (bench.client, bench.upstream) } else { (bench.upstream, bench.client) };
+        let (mut breaks, mut sees) = if by == Side::Client {
+            (bench.client, bench.upstream)
+        } else {
+            (bench.upstream, bench.client)
+        };
         breaks.write_all(&pattern(200_000, 1)).await.unwrap();
         sees.write_all(&pattern(200_000, 2)).await.unwrap();
         breaks.read_u8().await.unwrap();
@@ -175,8 +217,14 @@ async fn a_reset_with_data_in_flight_reaches_the_other_end_as_reset() {
         let (_, end) = soon("the reset", read_all(&mut sees)).await;
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         let ((e, edge_channel), (a, agent_channel)) = settled.await.unwrap();
-        assert!(matches!(e, RelayEnd::Reset { by: side } if side == by), "edge: {e:?}");
-        assert!(matches!(a, RelayEnd::Reset { by: side } if side == by), "agent: {a:?}");
+        assert!(
+            matches!(e, RelayEnd::Reset { by: side } if side == by),
+            "edge: {e:?}"
+        );
+        assert!(
+            matches!(a, RelayEnd::Reset { by: side } if side == by),
+            "agent: {a:?}"
+        );
         (edge, agent) = (reusable(edge_channel), reusable(agent_channel));
     }
 }
@@ -187,7 +235,10 @@ async fn a_reset_behind_half_close_reaches_the_upstream() {
     let (edge, agent) = channel_pair().await;
     let mut bench = Bench::start(edge, agent).await;
     bench.client.shutdown().await.unwrap();
-    assert_eq!(soon("FIN", bench.upstream.read(&mut [0; 1])).await.unwrap(), 0);
+    assert_eq!(
+        soon("FIN", bench.upstream.read(&mut [0; 1])).await.unwrap(),
+        0
+    );
     reset_on_drop(&bench.client);
     drop(bench.client);
     let ((_, e), (a, f)) = Bench::settle(bench.edge, bench.agent).await;
@@ -203,20 +254,33 @@ async fn a_thousand_opens_share_no_byte() {
     for n in 1..=1000_u32 {
         let mark = u8::try_from(n % 251).unwrap();
         if n % 10 == 9 {
-            let refused = async { edge.open(&header(), &[mark; 100]).await.unwrap().verdict(deadline()).await };
+            let refused = async {
+                edge.open(&header(), &[mark; 100])
+                    .await
+                    .unwrap()
+                    .verdict(deadline())
+                    .await
+            };
             let refuse = async {
                 let (_, first, opening) = agent.accept().await.unwrap();
                 assert_eq!(first, vec![mark; 100]);
-                opening.refuse(&Error::new(Code::UpstreamRefused, "no")).await
+                opening
+                    .refuse(&Error::new(Code::UpstreamRefused, "no"))
+                    .await
             };
             let (e, a) = soon("the refusal", async { tokio::join!(refused, refuse) }).await;
-            let Err((why, Some(channel))) = e else { panic!("open {n} was not refused cleanly") };
+            let Err((why, Some(channel))) = e else {
+                panic!("open {n} was not refused cleanly")
+            };
             assert_eq!(why.code, Code::UpstreamRefused);
             (edge, agent) = (channel, a.unwrap());
             continue;
         }
         let (mut near, mut far, first) = open_pair(edge, agent, &[mark; 3]).await;
-        assert_eq!((first.as_ref(), near.open(), far.open()), (&[mark; 3][..], n, n));
+        assert_eq!(
+            (first.as_ref(), near.open(), far.open()),
+            (&[mark; 3][..], n, n)
+        );
         let chunk = vec![mark; usize::try_from(n).unwrap() * 37 % 40_000 + 1];
         near.write_all(&chunk).await.unwrap();
         far.write_all(&chunk).await.unwrap();
@@ -233,13 +297,17 @@ async fn a_thousand_opens_share_no_byte() {
             }
             _ => {
                 tokio::try_join!(near.shutdown(), far.shutdown()).unwrap();
-                let ((a, end_a), (b, end_b)) = tokio::join!(read_all(&mut near), read_all(&mut far));
+                let ((a, end_a), (b, end_b)) =
+                    tokio::join!(read_all(&mut near), read_all(&mut far));
                 end_a.and(end_b).unwrap();
                 assert_eq!(a.len(), chunk.len());
                 assert!(a.iter().chain(&b).all(|byte| *byte == mark), "open {n}");
             }
         }
-        let (e, a) = soon("the settling", async { tokio::join!(near.finish(), far.finish()) }).await;
+        let (e, a) = soon("the settling", async {
+            tokio::join!(near.finish(), far.finish())
+        })
+        .await;
         (edge, agent) = (reusable(e), reusable(a));
     }
 }
@@ -260,7 +328,9 @@ async fn a_verdict_has_a_deadline_and_the_agent_learns() {
     let opening = edge.open(&header(), b"").await.unwrap();
     let (_, _, mut at_agent) = agent.accept().await.unwrap();
     let late = Instant::now() + Duration::from_millis(50);
-    let Err((why, None)) = opening.verdict(late).await else { panic!("no verdict was given") };
+    let Err((why, None)) = opening.verdict(late).await else {
+        panic!("no verdict was given")
+    };
     assert_eq!(why.code, Code::UpstreamTimeout);
     soon("the agent learns", at_agent.gone()).await;
     assert!(matches!(at_agent.abandon().await, Finished::Closed));
@@ -278,7 +348,10 @@ async fn an_open_given_up_before_its_verdict_frees_the_channel() {
                     at_agent.gone().await;
                     reusable(at_agent.abandon().await)
                 }
-                1 => at_agent.refuse(&Error::of(Code::UpstreamRefused)).await.unwrap(),
+                1 => at_agent
+                    .refuse(&Error::of(Code::UpstreamRefused))
+                    .await
+                    .unwrap(),
                 _ => {
                     let mut stream = at_agent.opened().await.unwrap();
                     stream.write_all(b"too late").await.unwrap();
@@ -288,7 +361,10 @@ async fn an_open_given_up_before_its_verdict_frees_the_channel() {
                 }
             }
         };
-        let (e, a) = soon("both ends", async { tokio::join!(opening.cancel(), agent_side) }).await;
+        let (e, a) = soon("both ends", async {
+            tokio::join!(opening.cancel(), agent_side)
+        })
+        .await;
         (edge, agent) = (reusable(e), a);
     }
 }
@@ -299,7 +375,9 @@ async fn a_lost_agent_is_no_verdict() {
     let opening = edge.open(&header(), b"first").await.unwrap();
     let (_, _, at_agent) = agent.accept().await.unwrap();
     drop(at_agent);
-    let Err((why, None)) = soon("the loss", opening.verdict(deadline())).await else { panic!("no verdict") };
+    let Err((why, None)) = soon("the loss", opening.verdict(deadline())).await else {
+        panic!("no verdict")
+    };
     assert_eq!(why.code, Code::AgentLostUnknown);
 }
 
@@ -322,7 +400,9 @@ async fn a_dead_idle_channel_is_noticed_before_use() {
     drop(agent);
     soon("its death", edge.dead()).await;
     assert!(!edge.is_alive());
-    let Err(error) = edge.open(&header(), b"").await else { panic!("opened a dead channel") };
+    let Err(error) = edge.open(&header(), b"").await else {
+        panic!("opened a dead channel")
+    };
     assert_eq!(error.code, Code::AgentLost);
 }
 
@@ -335,21 +415,33 @@ async fn a_refused_channel_says_why() {
         message: "a newer session".to_owned(),
         retry: false,
     };
-    let refusal = portcullis_proto::codec::encode(&portcullis_proto::EdgeMessage::Error(fatal)).unwrap();
+    let refusal =
+        portcullis_proto::codec::encode(&portcullis_proto::EdgeMessage::Error(fatal)).unwrap();
     edge.write_all(&refusal).await.unwrap();
     edge.flush().await.unwrap();
-    let Err(error) = soon("the refusal", agent.accept()).await else { panic!("accepted") };
-    assert_eq!((error.code, error.message.as_str()), (Code::AgentFenced, "a newer session"));
+    let Err(error) = soon("the refusal", agent.accept()).await else {
+        panic!("accepted")
+    };
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (Code::AgentFenced, "a newer session")
+    );
 }
 
 #[tokio::test]
 async fn what_the_protocol_forbids_closes_the_channel() {
-    for wrong in [&[9, 0, 0, 0, 0, 0, 0, 1][..], &[4, 0, 0, 1, 0, 0, 0, 1, 65], &[1, 0, 0, 3, 0, 0, 0, 2, 0, 1, 65]] {
+    for wrong in [
+        &[9, 0, 0, 0, 0, 0, 0, 1][..],
+        &[4, 0, 0, 1, 0, 0, 0, 1, 65],
+        &[1, 0, 0, 3, 0, 0, 0, 2, 0, 1, 65],
+    ] {
         let (mut edge, agent) = tls_pair().await;
         let agent = Channel::agent(1, agent);
         edge.write_all(wrong).await.unwrap();
         edge.flush().await.unwrap();
-        let Err(error) = soon("the violation", agent.accept()).await else { panic!("accepted {wrong:?}") };
+        let Err(error) = soon("the violation", agent.accept()).await else {
+            panic!("accepted {wrong:?}")
+        };
         assert_eq!(error.code, Code::ProtocolViolation);
     }
 }
@@ -364,7 +456,11 @@ async fn a_reset_behind_a_clogged_channel_is_told_elsewhere() {
     let (mut upstream, agent_socket) = tcp_pair().await;
     let abort = far.abort_handle();
     let run = |socket: TcpStream, mut tunnel: TunnelStream, is_edge: bool| async move {
-        let (limits, counters, kill) = (RelayLimits::default(), Counters::new(), CancellationToken::new());
+        let (limits, counters, kill) = (
+            RelayLimits::default(),
+            Counters::new(),
+            CancellationToken::new(),
+        );
         let mut socket = TcpConn::new(socket);
         let end = if is_edge {
             relay(&mut socket, &mut tunnel, &limits, &counters, &kill).await
@@ -380,8 +476,17 @@ async fn a_reset_behind_a_clogged_channel_is_told_elsewhere() {
     reset_on_drop(&client);
     drop(client);
     let (end, finished) = soon("the edge", at_edge).await.unwrap();
-    assert!(matches!(end, RelayEnd::Reset { by: Side::Client }), "{end:?}");
-    assert!(matches!(finished, Finished::Abort { channel: 7, open: 1 }));
+    assert!(
+        matches!(end, RelayEnd::Reset { by: Side::Client }),
+        "{end:?}"
+    );
+    assert!(matches!(
+        finished,
+        Finished::Abort {
+            channel: 7,
+            open: 1
+        }
+    ));
     abort.abort();
     let (_, finished) = soon("the agent", at_agent).await.unwrap();
     assert!(matches!(finished, Finished::Closed));
@@ -420,6 +525,10 @@ async fn the_peers_reason_comes_with_its_reset() {
 
 #[tokio::test]
 async fn an_idle_stream_is_small() {
-    assert!(size_of::<TunnelStream>() <= 160, "{} bytes", size_of::<TunnelStream>());
+    assert!(
+        size_of::<TunnelStream>() <= 160,
+        "{} bytes",
+        size_of::<TunnelStream>()
+    );
     assert!(size_of::<Arc<Link>>() == 8);
 }

@@ -33,7 +33,9 @@ fn holds(process: &Path, wanted: &str) -> bool {
     let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
         return false; // another user's process
     };
-    descriptors.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == wanted))
+    descriptors
+        .flatten()
+        .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == wanted))
 }
 
 fn describe(pid: u32, process: &Path) -> String {

@@ -25,7 +25,11 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Header, usize)>, Error> {
     if !binary && !text {
         return Err(invalid("it starts with neither form's signature"));
     }
-    if binary { parse_v2(bytes) } else { parse_v1(bytes) }
+    if binary {
+        parse_v2(bytes)
+    } else {
+        parse_v1(bytes)
+    }
 }
 
 /// The end is looked for here: `ppp` takes a header that is cut within its numbers for a wrong one.

@@ -48,7 +48,14 @@ enum Step {
 
 impl Direction {
     pub(super) fn new(from: Side) -> Self {
-        Self { from, phase: Phase::Copying, left: Vec::new(), sent: 0, unflushed: false, moved: false }
+        Self {
+            from,
+            phase: Phase::Copying,
+            left: Vec::new(),
+            sent: 0,
+            unflushed: false,
+            moved: false,
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -87,13 +94,20 @@ impl Direction {
     }
 
     /// Nobody reads a side while the other is clogged, or behind its end: asks it otherwise.
-    pub(super) fn watch<R: RelayIo>(&self, cx: &mut Context<'_>, reader: &mut R) -> Result<(), Broken> {
+    pub(super) fn watch<R: RelayIo>(
+        &self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+    ) -> Result<(), Broken> {
         if self.phase == Phase::Copying && self.left.is_empty() {
             return Ok(());
         }
         match reader.poll_broken(cx) {
             Poll::Pending => Ok(()),
-            Poll::Ready(source) => Err(Broken { side: self.from, source }),
+            Poll::Ready(source) => Err(Broken {
+                side: self.from,
+                source,
+            }),
         }
     }
 
@@ -137,7 +151,12 @@ impl Direction {
         match Pin::new(reader).poll_read(cx, &mut space) {
             Poll::Pending => return Ok(Step::Dry),
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(source)) => return Err(Broken { side: self.from, source }),
+            Poll::Ready(Err(source)) => {
+                return Err(Broken {
+                    side: self.from,
+                    source,
+                });
+            }
         }
         let bytes = space.filled();
         if bytes.is_empty() {
@@ -185,7 +204,9 @@ impl Direction {
         while sent < bytes.len() {
             match Pin::new(&mut *writer).poll_write(cx, &bytes[sent..]) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(0)) => return Err(self.writer_broke(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => {
+                    return Err(self.writer_broke(io::ErrorKind::WriteZero.into()));
+                }
                 Poll::Ready(Ok(taken)) => sent += taken,
                 Poll::Ready(Err(source)) => return Err(self.writer_broke(source)),
             }
@@ -214,6 +235,9 @@ impl Direction {
     }
 
     fn writer_broke(&self, source: io::Error) -> Broken {
-        Broken { side: self.from.other(), source }
+        Broken {
+            side: self.from.other(),
+            source,
+        }
     }
 }

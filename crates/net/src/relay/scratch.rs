@@ -12,7 +12,9 @@ thread_local! {
 
 /// Runs `work` with the thread's buffer. Used within itself it makes another buffer.
 pub(super) fn with<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut buffer = SCRATCH.take().unwrap_or_else(|| vec![0; RELAY_READ_BYTES].into_boxed_slice());
+    let mut buffer = SCRATCH
+        .take()
+        .unwrap_or_else(|| vec![0; RELAY_READ_BYTES].into_boxed_slice());
     let result = work(&mut buffer);
     SCRATCH.set(Some(buffer));
     result

@@ -69,7 +69,8 @@ impl<'a> Silence<'a> {
 
     fn note(&mut self, up: &mut Direction, down: &mut Direction) {
         let (client, upstream) = (up.take_moved(), down.take_moved());
-        let newly_ended = (up.has_ended() && !self.client_ended) || (down.has_ended() && !self.upstream_ended);
+        let newly_ended =
+            (up.has_ended() && !self.client_ended) || (down.has_ended() && !self.upstream_ended);
         if !(client || upstream || newly_ended) {
             return;
         }
@@ -81,7 +82,11 @@ impl<'a> Silence<'a> {
             self.last_upstream = now;
         }
         if newly_ended {
-            let first = if up.has_ended() { Side::Client } else { Side::Upstream };
+            let first = if up.has_ended() {
+                Side::Client
+            } else {
+                Side::Upstream
+            };
             self.client_ended = up.has_ended();
             self.upstream_ended = down.has_ended();
             self.ended.get_or_insert((first, now));
@@ -101,10 +106,15 @@ impl<'a> Silence<'a> {
     /// The earliest limit, as things stand. A side that has ended is not blamed for its silence.
     fn next_deadline(&self) -> Option<(Instant, RelayEnd)> {
         let last = self.last_client.max(self.last_upstream);
-        let due = |limit: Option<Duration>, since: Instant| limit.and_then(|limit| since.checked_add(limit));
-        let half_close = self.ended.and_then(|(_, at)| due(self.limits.half_close, last.max(at)));
+        let due = |limit: Option<Duration>, since: Instant| {
+            limit.and_then(|limit| since.checked_add(limit))
+        };
+        let half_close = self
+            .ended
+            .and_then(|(_, at)| due(self.limits.half_close, last.max(at)));
         let client = due(self.limits.client_idle, self.last_client).filter(|_| !self.client_ended);
-        let server = due(self.limits.server_idle, self.last_upstream).filter(|_| !self.upstream_ended);
+        let server =
+            due(self.limits.server_idle, self.last_upstream).filter(|_| !self.upstream_ended);
         [
             (half_close, RelayEnd::HalfCloseIdle),
             (due(self.limits.idle, last), RelayEnd::Idle),

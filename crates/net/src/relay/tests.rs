@@ -32,7 +32,13 @@ impl Bench {
                 relay(&mut c, &mut u, &RelayLimits::default(), &counters, &kill).await
             }
         });
-        Self { client, upstream, counters, kill, end }
+        Self {
+            client,
+            upstream,
+            counters,
+            kill,
+            end,
+        }
     }
 
     async fn end(self) -> RelayEnd {
@@ -55,8 +61,16 @@ async fn half_close_of_client_keeps_other_direction() {
     bench.upstream.write_all(b"late answer").await.unwrap();
     bench.upstream.shutdown().await.unwrap();
     let (answer, end) = soon("the answer", read_all(&mut bench.client)).await;
-    assert_eq!((answer.as_slice(), end.is_ok()), (&b"late answer"[..], true));
-    assert!(matches!(bench.end().await, RelayEnd::Finished { first: Side::Client }));
+    assert_eq!(
+        (answer.as_slice(), end.is_ok()),
+        (&b"late answer"[..], true)
+    );
+    assert!(matches!(
+        bench.end().await,
+        RelayEnd::Finished {
+            first: Side::Client
+        }
+    ));
 }
 
 #[tokio::test]
@@ -71,7 +85,12 @@ async fn half_close_of_upstream_keeps_other_direction() {
     bench.client.shutdown().await.unwrap();
     let (got, end) = soon("the upload", read_all(&mut bench.upstream)).await;
     assert!(got == upload && end.is_ok());
-    assert!(matches!(bench.end().await, RelayEnd::Finished { first: Side::Upstream }));
+    assert!(matches!(
+        bench.end().await,
+        RelayEnd::Finished {
+            first: Side::Upstream
+        }
+    ));
 }
 
 #[tokio::test]
@@ -82,7 +101,10 @@ async fn reset_of_client_resets_upstream() {
     reset_on_drop(&bench.client);
     drop(bench.client);
     assert_reset(&mut bench.upstream).await;
-    assert!(matches!(bench.end.await.unwrap(), RelayEnd::Reset { by: Side::Client }));
+    assert!(matches!(
+        bench.end.await.unwrap(),
+        RelayEnd::Reset { by: Side::Client }
+    ));
 }
 
 #[tokio::test]
@@ -93,7 +115,10 @@ async fn reset_of_upstream_resets_client() {
     reset_on_drop(&bench.upstream);
     drop(bench.upstream);
     assert_reset(&mut bench.client).await;
-    assert!(matches!(bench.end.await.unwrap(), RelayEnd::Reset { by: Side::Upstream }));
+    assert!(matches!(
+        bench.end.await.unwrap(),
+        RelayEnd::Reset { by: Side::Upstream }
+    ));
 }
 
 /// Nobody reads a side behind its FIN, and its reset must be noticed all the same.
@@ -101,14 +126,20 @@ async fn reset_of_upstream_resets_client() {
 async fn reset_behind_half_close_is_noticed() {
     let mut bench = Bench::start().await;
     bench.client.shutdown().await.unwrap();
-    assert_eq!(soon("FIN", bench.upstream.read(&mut [0; 8])).await.unwrap(), 0);
+    assert_eq!(
+        soon("FIN", bench.upstream.read(&mut [0; 8])).await.unwrap(),
+        0
+    );
     reset_on_drop(&bench.client);
     drop(bench.client);
     // Behind a FIN reads say 0 for ever; the reset shows as the socket's error.
     let mut upstream = TcpConn::new(bench.upstream);
     let error = soon("the reset", poll_fn(|cx| upstream.poll_broken(cx))).await;
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-    assert!(matches!(bench.end.await.unwrap(), RelayEnd::Reset { by: Side::Client }));
+    assert!(matches!(
+        bench.end.await.unwrap(),
+        RelayEnd::Reset { by: Side::Client }
+    ));
 }
 
 #[tokio::test]
@@ -124,7 +155,10 @@ async fn slow_reader_gets_every_byte() {
     let mut got = Vec::new();
     let mut chunk = [0; 3_001];
     loop {
-        match soon("bytes", bench.upstream.read(&mut chunk)).await.unwrap() {
+        match soon("bytes", bench.upstream.read(&mut chunk))
+            .await
+            .unwrap()
+        {
             0 => break,
             n => got.extend_from_slice(&chunk[..n]),
         }
@@ -151,8 +185,14 @@ async fn clogged_both_ways_then_reset_ends_at_once() {
         reset_on_drop(&broken);
         drop(broken);
         let second = Duration::from_secs(1);
-        let end = tokio::time::timeout(second, bench.end).await.expect("noticed within a second").unwrap();
-        assert!(matches!(end, RelayEnd::Reset { by } if by == side), "{end:?}");
+        let end = tokio::time::timeout(second, bench.end)
+            .await
+            .expect("noticed within a second")
+            .unwrap();
+        assert!(
+            matches!(end, RelayEnd::Reset { by } if by == side),
+            "{end:?}"
+        );
         assert_reset(&mut other).await;
     }
 }
@@ -163,8 +203,14 @@ async fn clogged_both_ways_then_crash_ends_at_once() {
     let bench = Bench::start().await;
     tokio::join!(clog(&bench.client), clog(&bench.upstream));
     drop(bench.upstream);
-    let end = tokio::time::timeout(Duration::from_secs(1), bench.end).await.expect("noticed").unwrap();
-    assert!(matches!(end, RelayEnd::Reset { by: Side::Upstream }), "{end:?}");
+    let end = tokio::time::timeout(Duration::from_secs(1), bench.end)
+        .await
+        .expect("noticed")
+        .unwrap();
+    assert!(
+        matches!(end, RelayEnd::Reset { by: Side::Upstream }),
+        "{end:?}"
+    );
 }
 
 #[tokio::test]
@@ -182,10 +228,18 @@ async fn counters_are_exact_both_ways() {
         writing.await.unwrap();
         got
     };
-    let both = async { tokio::join!(side(bench.client, up.clone()), side(bench.upstream, down.clone())) };
+    let both = async {
+        tokio::join!(
+            side(bench.client, up.clone()),
+            side(bench.upstream, down.clone())
+        )
+    };
     let (at_client, at_upstream) = soon("both transfers", both).await;
     assert!(at_client == down && at_upstream == up);
-    assert!(matches!(bench.end.await.unwrap(), RelayEnd::Finished { .. }));
+    assert!(matches!(
+        bench.end.await.unwrap(),
+        RelayEnd::Finished { .. }
+    ));
     assert_eq!(bench.counters.from(Side::Client), 1_234_567);
     assert_eq!(bench.counters.from(Side::Upstream), 2_345_678);
 }
@@ -202,19 +256,36 @@ async fn kill_resets_both_sides() {
 #[tokio::test]
 async fn an_idle_relay_is_small() {
     let ((mut c, _far_c), (mut u, _far_u)) = (pipe(), pipe());
-    let (limits, counters, kill) = (RelayLimits::default(), Counters::new(), CancellationToken::new());
+    let (limits, counters, kill) = (
+        RelayLimits::default(),
+        Counters::new(),
+        CancellationToken::new(),
+    );
     let future = relay(&mut c, &mut u, &limits, &counters, &kill);
-    assert!(size_of_val(&future) <= 768, "{} bytes", size_of_val(&future));
+    assert!(
+        size_of_val(&future) <= 768,
+        "{} bytes",
+        size_of_val(&future)
+    );
 }
 
 /// A relay in virtual time.
-fn virtual_relay(limits: RelayLimits) -> (DuplexStream, DuplexStream, JoinHandle<(RelayEnd, Duration)>) {
+fn virtual_relay(
+    limits: RelayLimits,
+) -> (DuplexStream, DuplexStream, JoinHandle<(RelayEnd, Duration)>) {
     let (near_client, client) = pipe();
     let (near_upstream, upstream) = pipe();
     let end = crate::task::spawn("relay", async move {
         let (mut c, mut u): (Pipe, Pipe) = (near_client, near_upstream);
         let counters = Counters::new();
-        let end = relay(&mut c, &mut u, &limits, &counters, &CancellationToken::new()).await;
+        let end = relay(
+            &mut c,
+            &mut u,
+            &limits,
+            &counters,
+            &CancellationToken::new(),
+        )
+        .await;
         let cut = !matches!(end, RelayEnd::Finished { .. });
         assert_eq!(c.was_reset.load(Ordering::Relaxed), cut);
         assert_eq!(u.was_reset.load(Ordering::Relaxed), cut);
@@ -227,7 +298,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
 async fn one_way_stream_is_never_idle() {
-    let limits = RelayLimits { idle: Some(5 * MINUTE), ..RelayLimits::default() };
+    let limits = RelayLimits {
+        idle: Some(5 * MINUTE),
+        ..RelayLimits::default()
+    };
     let (mut client, mut upstream, end) = virtual_relay(limits);
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_secs(299)).await;
@@ -238,12 +312,18 @@ async fn one_way_stream_is_never_idle() {
     let (end, lasted) = end.await.unwrap();
     assert!(matches!(end, RelayEnd::Idle), "{end:?}");
     let silent = lasted - 100 * Duration::from_secs(299);
-    assert!(silent >= 5 * MINUTE && silent < 5 * MINUTE + Duration::from_secs(1), "{silent:?}");
+    assert!(
+        silent >= 5 * MINUTE && silent < 5 * MINUTE + Duration::from_secs(1),
+        "{silent:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn half_close_timer_is_rearmed_by_bytes() {
-    let limits = RelayLimits { half_close: Some(MINUTE), ..RelayLimits::default() };
+    let limits = RelayLimits {
+        half_close: Some(MINUTE),
+        ..RelayLimits::default()
+    };
     let (mut client, mut upstream, end) = virtual_relay(limits);
     tokio::time::sleep(60 * MINUTE).await;
     client.shutdown().await.unwrap();
@@ -256,13 +336,19 @@ async fn half_close_timer_is_rearmed_by_bytes() {
     let (end, lasted) = end.await.unwrap();
     assert!(matches!(end, RelayEnd::HalfCloseIdle), "{end:?}");
     let silent = lasted - 60 * MINUTE - 30 * Duration::from_secs(50);
-    assert!(silent >= MINUTE && silent < MINUTE + Duration::from_secs(1), "{silent:?}");
+    assert!(
+        silent >= MINUTE && silent < MINUTE + Duration::from_secs(1),
+        "{silent:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn half_close_comes_before_a_longer_idle_limit() {
-    let limits =
-        RelayLimits { idle: Some(60 * MINUTE), half_close: Some(MINUTE), ..RelayLimits::default() };
+    let limits = RelayLimits {
+        idle: Some(60 * MINUTE),
+        half_close: Some(MINUTE),
+        ..RelayLimits::default()
+    };
     let (_client, mut upstream, end) = virtual_relay(limits);
     upstream.shutdown().await.unwrap();
     let (end, lasted) = end.await.unwrap();
@@ -273,12 +359,27 @@ async fn half_close_comes_before_a_longer_idle_limit() {
 #[tokio::test(start_paused = true)]
 async fn one_sides_silence_has_its_own_limit() {
     for (limits, silent) in [
-        (RelayLimits { client_idle: Some(MINUTE), ..RelayLimits::default() }, Side::Client),
-        (RelayLimits { server_idle: Some(MINUTE), ..RelayLimits::default() }, Side::Upstream),
+        (
+            RelayLimits {
+                client_idle: Some(MINUTE),
+                ..RelayLimits::default()
+            },
+            Side::Client,
+        ),
+        (
+            RelayLimits {
+                server_idle: Some(MINUTE),
+                ..RelayLimits::default()
+            },
+            Side::Upstream,
+        ),
     ] {
         let (client, upstream, end) = virtual_relay(limits);
-        let (mut talker, mut listener) =
-            if silent == Side::Client { (upstream, client) } else { (client, upstream) };
+        let (mut talker, mut listener) = if silent == Side::Client {
+            (upstream, client)
+        } else {
+            (client, upstream)
+        };
         let talking = crate::task::spawn("talker", async move {
             while talker.write_u8(1).await.is_ok() {
                 tokio::time::sleep(Duration::from_secs(10)).await;
@@ -295,7 +396,10 @@ async fn one_sides_silence_has_its_own_limit() {
             Side::Client => matches!(end, RelayEnd::ClientIdle),
             Side::Upstream => matches!(end, RelayEnd::ServerIdle),
         };
-        assert!(right && lasted >= MINUTE && lasted < 2 * MINUTE, "{end:?} {lasted:?}");
+        assert!(
+            right && lasted >= MINUTE && lasted < 2 * MINUTE,
+            "{end:?} {lasted:?}"
+        );
     }
 }
 

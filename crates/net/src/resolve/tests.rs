@@ -36,7 +36,10 @@ impl NameServer {
     pub(crate) async fn start(ttl: u32) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let addr = socket.local_addr().unwrap();
-        let (asked, records) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Records>>::default());
+        let (asked, records) = (
+            Arc::<AtomicUsize>::default(),
+            Arc::<Mutex<Records>>::default(),
+        );
         let task = crate::task::spawn("name server", {
             let (asked, records) = (Arc::clone(&asked), Arc::clone(&records));
             async move {
@@ -49,11 +52,19 @@ impl NameServer {
                 }
             }
         });
-        Self { addr, asked, records, task }
+        Self {
+            addr,
+            asked,
+            records,
+            task,
+        }
     }
 
     fn put(&self, name: &str, kind: u16, data: Vec<Vec<u8>>) {
-        self.records.lock().unwrap().insert((name.to_owned(), kind), data);
+        self.records
+            .lock()
+            .unwrap()
+            .insert((name.to_owned(), kind), data);
     }
 
     pub(crate) fn put_addresses(&self, name: &str, ips: &[IpAddr]) {
@@ -68,7 +79,12 @@ impl NameServer {
 
     pub(crate) fn put_service(&self, name: &str, targets: &[(u16, u16, u16, &str)]) {
         let data = targets.iter().map(|(priority, weight, port, target)| {
-            let mut bytes = [priority.to_be_bytes(), weight.to_be_bytes(), port.to_be_bytes()].concat();
+            let mut bytes = [
+                priority.to_be_bytes(),
+                weight.to_be_bytes(),
+                port.to_be_bytes(),
+            ]
+            .concat();
             for label in target.split('.') {
                 bytes.push(u8::try_from(label.len()).unwrap());
                 bytes.extend_from_slice(label.as_bytes());
@@ -90,7 +106,10 @@ fn answer(query: &[u8], records: &Records, ttl: u32) -> Vec<u8> {
     }
     let kind = u16::from_be_bytes([query[at + 1], query[at + 2]]);
     let name = labels.join(".");
-    let found = records.get(&(name.clone(), kind)).cloned().unwrap_or_default();
+    let found = records
+        .get(&(name.clone(), kind))
+        .cloned()
+        .unwrap_or_default();
     let known = records.keys().any(|(other, _)| *other == name);
     let mut reply = query[..2].to_vec();
     reply.extend_from_slice(&[0x85, if known { 0x80 } else { 0x83 }, 0, 1, 0]);
@@ -111,8 +130,14 @@ fn answer(query: &[u8], records: &Records, ttl: u32) -> Vec<u8> {
 #[tokio::test]
 async fn literals_and_localhost_ask_nobody() {
     let resolver = Resolver::system().unwrap();
-    assert_eq!(resolver.addresses("192.0.2.7").await.unwrap(), ["192.0.2.7".parse::<IpAddr>().unwrap()]);
-    assert_eq!(resolver.addresses("::1").await.unwrap(), [IpAddr::from(Ipv6Addr::LOCALHOST)]);
+    assert_eq!(
+        resolver.addresses("192.0.2.7").await.unwrap(),
+        ["192.0.2.7".parse::<IpAddr>().unwrap()]
+    );
+    assert_eq!(
+        resolver.addresses("::1").await.unwrap(),
+        [IpAddr::from(Ipv6Addr::LOCALHOST)]
+    );
     assert_eq!(resolver.addresses("LocalHost").await.unwrap().len(), 2);
 }
 
@@ -126,7 +151,11 @@ async fn answers_are_kept_for_their_ttl_and_no_longer() {
     assert_eq!(resolver.addresses("db.example.").await.unwrap(), old);
     let asked = server.asked.load(Ordering::Relaxed);
     assert_eq!(resolver.addresses("db.example.").await.unwrap(), old);
-    assert_eq!(server.asked.load(Ordering::Relaxed), asked, "the second answer comes from the cache");
+    assert_eq!(
+        server.asked.load(Ordering::Relaxed),
+        asked,
+        "the second answer comes from the cache"
+    );
     server.put_addresses("db.example", &new);
     soon("the new addresses", async {
         while resolver.addresses("db.example.").await.unwrap() != new {
@@ -141,7 +170,11 @@ async fn both_families_come_ipv4_first() {
     let server = NameServer::start(60).await;
     let ips: [IpAddr; 3] = ["2001:db8::1", "192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
     server.put_addresses("both.example", &ips);
-    let found = Resolver::with_server(server.addr).unwrap().addresses("both.example.").await.unwrap();
+    let found = Resolver::with_server(server.addr)
+        .unwrap()
+        .addresses("both.example.")
+        .await
+        .unwrap();
     assert!(found.len() == 3 && found[2].is_ipv6(), "{found:?}");
 }
 
@@ -149,8 +182,10 @@ async fn both_families_come_ipv4_first() {
 async fn what_does_not_exist_is_said_so() {
     let server = NameServer::start(60).await;
     let resolver = Resolver::with_server(server.addr).unwrap();
-    for error in [resolver.addresses("no.example.").await.unwrap_err(), resolver.service("_no._tcp.example.").await.unwrap_err()]
-    {
+    for error in [
+        resolver.addresses("no.example.").await.unwrap_err(),
+        resolver.service("_no._tcp.example.").await.unwrap_err(),
+    ] {
         assert_eq!(error.code, Code::DnsFailed);
         assert!(error.message.contains("does not resolve"), "{error}");
     }
@@ -159,18 +194,39 @@ async fn what_does_not_exist_is_said_so() {
 #[tokio::test]
 async fn services_come_by_priority() {
     let server = NameServer::start(60).await;
-    server.put_service("_db._tcp.example", &[(20, 0, 2, "b.example"), (10, 0, 1, "a.example"), (5, 0, 9, "no.example")]);
+    server.put_service(
+        "_db._tcp.example",
+        &[
+            (20, 0, 2, "b.example"),
+            (10, 0, 1, "a.example"),
+            (5, 0, 9, "no.example"),
+        ],
+    );
     server.put_addresses("a.example", &["192.0.2.1".parse().unwrap()]);
     server.put_addresses("b.example", &["192.0.2.2".parse().unwrap()]);
-    let found = Resolver::with_server(server.addr).unwrap().service("_db._tcp.example.").await.unwrap();
-    assert_eq!(found, ["192.0.2.1:1".parse().unwrap(), "192.0.2.2:2".parse().unwrap()]);
+    let found = Resolver::with_server(server.addr)
+        .unwrap()
+        .service("_db._tcp.example.")
+        .await
+        .unwrap();
+    assert_eq!(
+        found,
+        [
+            "192.0.2.1:1".parse().unwrap(),
+            "192.0.2.2:2".parse().unwrap()
+        ]
+    );
 }
 
 #[test]
 fn weights_share_within_a_priority() {
     let mut first = [0_u32; 2];
     for drawn in 0..=100 {
-        let mut records = vec![SRV::new(1, 75, 1, Name::root()), SRV::new(1, 25, 2, Name::root()), SRV::new(0, 0, 3, Name::root())];
+        let mut records = vec![
+            SRV::new(1, 75, 1, Name::root()),
+            SRV::new(1, 25, 2, Name::root()),
+            SRV::new(0, 0, 3, Name::root()),
+        ];
         order(&mut records, |below| drawn % below);
         assert_eq!(records[0].port, 3);
         first[usize::from(records[1].port) - 1] += 1;

@@ -10,8 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use portcullis_model::{Code, Error};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -47,14 +47,21 @@ impl CertAuthority {
     /// `PTC_CERTIFICATE_INVALID` when they do not belong together, or a `PTC_STORE_…` code when they
     /// cannot be read, opened or written.
     pub fn load_or_create(data_dir: &Path, key: &MasterKey) -> Result<Self, Error> {
-        let (certificate_path, key_path) = (data_dir.join(CERTIFICATE_FILE), data_dir.join(KEY_FILE));
+        let (certificate_path, key_path) =
+            (data_dir.join(CERTIFICATE_FILE), data_dir.join(KEY_FILE));
         let read = |path: &Path| {
-            files::read(path, PEM_FILE_BYTES_MAX).map_err(|error| files::explain("read", path, &error))
+            files::read(path, PEM_FILE_BYTES_MAX)
+                .map_err(|error| files::explain("read", path, &error))
         };
         match (read(&certificate_path)?, read(&key_path)?) {
-            (Some(pem), Some(sealed)) => Self::from_files(pem, &key.open(&sealed)?, &certificate_path),
+            (Some(pem), Some(sealed)) => {
+                Self::from_files(pem, &key.open(&sealed)?, &certificate_path)
+            }
             (Some(_), None) => {
-                let text = format!("{} is missing, but {CERTIFICATE_FILE} is there", key_path.display());
+                let text = format!(
+                    "{} is missing, but {CERTIFICATE_FILE} is there",
+                    key_path.display()
+                );
                 Err(Error::new(Code::StoreCorrupt, text))
             }
             // A key without certificate is a first start that was cut short: nobody has seen its CA.
@@ -73,20 +80,33 @@ impl CertAuthority {
     }
 
     fn from_files(pem: Vec<u8>, key: &[u8], path: &Path) -> Result<Self, Error> {
-        let certificate = CertificateDer::from_pem_slice(&pem).map_err(|error| invalid(path, &error))?;
+        let certificate =
+            CertificateDer::from_pem_slice(&pem).map_err(|error| invalid(path, &error))?;
         let pem = String::from_utf8(pem).map_err(|error| invalid(path, &error))?;
         let pair = KeyPair::try_from(key).map_err(|error| invalid(path, &error))?;
         let authority = Self::new(certificate, pem, pair)?;
-        if super::sha256(&rcgen::PublicKeyData::subject_public_key_info(authority.0.issuer.key())) != authority.0.pin {
+        if super::sha256(&rcgen::PublicKeyData::subject_public_key_info(
+            authority.0.issuer.key(),
+        )) != authority.0.pin
+        {
             return Err(invalid(path, &"its key is not the one in ca.key.sealed"));
         }
         Ok(authority)
     }
 
-    fn new(certificate: CertificateDer<'static>, pem: String, pair: KeyPair) -> Result<Self, Error> {
+    fn new(
+        certificate: CertificateDer<'static>,
+        pem: String,
+        pair: KeyPair,
+    ) -> Result<Self, Error> {
         let pin = spki_sha256(&certificate)?;
         let issuer = Issuer::from_ca_cert_der(&certificate, pair).map_err(Error::internal)?;
-        Ok(Self(Arc::new(Authority { certificate, pem, pin, issuer })))
+        Ok(Self(Arc::new(Authority {
+            certificate,
+            pem,
+            pin,
+            issuer,
+        })))
     }
 
     /// SHA-256 of the CA's public key: what a join string pins.
@@ -102,7 +122,9 @@ impl CertAuthority {
     /// A leaf for names and addresses; the chain has the CA behind it, for clients that pin it.
     fn issue(&self, names: &[String], ips: &[IpAddr]) -> Result<CertifiedKey, Error> {
         let pair = KeyPair::generate().map_err(Error::internal)?;
-        let leaf = leaf_params(names, ips)?.signed_by(&pair, &self.0.issuer).map_err(Error::internal)?;
+        let leaf = leaf_params(names, ips)?
+            .signed_by(&pair, &self.0.issuer)
+            .map_err(Error::internal)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialized_der().to_vec()));
         let chain = vec![leaf.der().clone(), self.0.certificate.clone()];
         CertifiedKey::from_der(chain, key, &provider()).map_err(Error::internal)
@@ -111,7 +133,11 @@ impl CertAuthority {
 
 impl fmt::Debug for CertAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CertAuthority({})", portcullis_model::secret::hex(&self.0.pin))
+        write!(
+            f,
+            "CertAuthority({})",
+            portcullis_model::secret::hex(&self.0.pin)
+        )
     }
 }
 
@@ -134,16 +160,25 @@ fn leaf_params(names: &[String], ips: &[IpAddr]) -> Result<CertificateParams, Er
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     set_validity(&mut params, LEAF_VALID_DAYS);
     for name in names {
-        let refuse = || Error::new(Code::CertificateInvalid, format!("`{name}` cannot stand in a certificate"));
+        let refuse = || {
+            Error::new(
+                Code::CertificateInvalid,
+                format!("`{name}` cannot stand in a certificate"),
+            )
+        };
         match ServerName::try_from(name.as_str()).map_err(|_| refuse())? {
-            ServerName::IpAddress(ip) => params.subject_alt_names.push(SanType::IpAddress(IpAddr::from(ip))),
+            ServerName::IpAddress(ip) => params
+                .subject_alt_names
+                .push(SanType::IpAddress(IpAddr::from(ip))),
             _ => {
                 let text = name.as_str().try_into().map_err(|_| refuse())?;
                 params.subject_alt_names.push(SanType::DnsName(text));
             }
         }
     }
-    params.subject_alt_names.extend(ips.iter().map(|ip| SanType::IpAddress(*ip)));
+    params
+        .subject_alt_names
+        .extend(ips.iter().map(|ip| SanType::IpAddress(*ip)));
     Ok(params)
 }
 
@@ -165,7 +200,9 @@ fn serial() -> Result<rcgen::SerialNumber, Error> {
 fn set_validity(params: &mut CertificateParams, days: i64) {
     let now = jiff::Timestamp::now();
     let at = |days: i64| {
-        let seconds = now.as_second().saturating_add(days.saturating_mul(SECONDS_PER_DAY));
+        let seconds = now
+            .as_second()
+            .saturating_add(days.saturating_mul(SECONDS_PER_DAY));
         let (year, month, day) = date(jiff::Timestamp::from_second(seconds).unwrap_or(now));
         date_time_ymd(i32::from(year), month, day)
     };
@@ -175,7 +212,11 @@ fn set_validity(params: &mut CertificateParams, days: i64) {
 
 fn date(at: jiff::Timestamp) -> (i16, u8, u8) {
     let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
-    (date.year(), date.month().unsigned_abs(), date.day().unsigned_abs())
+    (
+        date.year(),
+        date.month().unsigned_abs(),
+        date.day().unsigned_abs(),
+    )
 }
 
 /// Gives every handshake the current leaf.
@@ -193,7 +234,11 @@ struct Leaf {
 }
 
 impl OwnLeaf {
-    pub(super) fn new(authority: &CertAuthority, names: &[String], ips: &[IpAddr]) -> Result<Self, Error> {
+    pub(super) fn new(
+        authority: &CertAuthority,
+        names: &[String],
+        ips: &[IpAddr],
+    ) -> Result<Self, Error> {
         let leaf = Leaf::issue(authority, names, ips)?;
         Ok(Self {
             authority: authority.clone(),
@@ -213,7 +258,9 @@ impl OwnLeaf {
         if now >= current.renew_at {
             match Leaf::issue(&self.authority, &self.names, &self.ips) {
                 Ok(fresh) => *current = fresh,
-                Err(error) => tracing::error!(%error, "certificate not renewed; the old one is used on"),
+                Err(error) => {
+                    tracing::error!(%error, "certificate not renewed; the old one is used on")
+                }
             }
         }
         Arc::clone(&current.key)
@@ -224,7 +271,10 @@ impl Leaf {
     fn issue(authority: &CertAuthority, names: &[String], ips: &[IpAddr]) -> Result<Self, Error> {
         let key = Arc::new(authority.issue(names, ips)?);
         let lasts = (LEAF_VALID_DAYS - LEAF_RENEW_DAYS) * SECONDS_PER_DAY;
-        Ok(Self { key, renew_at: jiff::Timestamp::now().as_second().saturating_add(lasts) })
+        Ok(Self {
+            key,
+            renew_at: jiff::Timestamp::now().as_second().saturating_add(lasts),
+        })
     }
 }
 
@@ -252,7 +302,13 @@ mod tests {
         let leaf = OwnLeaf::new(&authority, &["a.example".to_owned()], &[]).unwrap();
         let now = jiff::Timestamp::now().as_second();
         let first = leaf.current(now);
-        assert!(Arc::ptr_eq(&first, &leaf.current(now + 59 * SECONDS_PER_DAY)));
-        assert!(!Arc::ptr_eq(&first, &leaf.current(now + 61 * SECONDS_PER_DAY)));
+        assert!(Arc::ptr_eq(
+            &first,
+            &leaf.current(now + 59 * SECONDS_PER_DAY)
+        ));
+        assert!(!Arc::ptr_eq(
+            &first,
+            &leaf.current(now + 61 * SECONDS_PER_DAY)
+        ));
     }
 }

@@ -52,7 +52,9 @@ pub(crate) fn upstream_config(roots: Roots<'_>) -> Result<Arc<ClientConfig>, Err
     static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     static ANY: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let make = |verifier| client(verifier, &UPSTREAM_VERSIONS).map(Arc::new);
-    let kept = |cell: &OnceLock<Arc<ClientConfig>>, fresh: Arc<ClientConfig>| Arc::clone(cell.get_or_init(|| fresh));
+    let kept = |cell: &OnceLock<Arc<ClientConfig>>, fresh: Arc<ClientConfig>| {
+        Arc::clone(cell.get_or_init(|| fresh))
+    };
     match roots {
         Roots::File(path) => from_file(path),
         Roots::System => match SYSTEM.get() {
@@ -72,13 +74,18 @@ type Kept = HashMap<PathBuf, (Option<SystemTime>, Arc<ClientConfig>)>;
 
 fn from_file(path: &Path) -> Result<Arc<ClientConfig>, Error> {
     static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
-    let changed = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let changed = std::fs::metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok();
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let kept = kept.get_or_insert_default();
     match kept.get(path) {
         Some((then, config)) if changed.is_some() && *then == changed => Ok(Arc::clone(config)),
         _ => {
-            let config = Arc::new(client(web_verifier(Roots::File(path))?, &UPSTREAM_VERSIONS)?);
+            let config = Arc::new(client(
+                web_verifier(Roots::File(path))?,
+                &UPSTREAM_VERSIONS,
+            )?);
             if kept.len() >= UPSTREAM_CA_FILES_MAX {
                 kept.clear();
             }
@@ -107,13 +114,19 @@ fn web_verifier(roots: Roots<'_>) -> Result<Arc<dyn ServerCertVerifier>, Error> 
         Roots::File(path) => file_roots(path)?,
         Roots::System | Roots::Any => system_roots(),
     };
-    Ok(WebPkiServerVerifier::builder_with_provider(store, provider()).build().map_err(Error::internal)?)
+    Ok(
+        WebPkiServerVerifier::builder_with_provider(store, provider())
+            .build()
+            .map_err(Error::internal)?,
+    )
 }
 
 fn file_roots(path: &Path) -> Result<Arc<RootCertStore>, Error> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(path)? {
-        store.add(certificate).map_err(|error| invalid(path, &error))?;
+        store
+            .add(certificate)
+            .map_err(|error| invalid(path, &error))?;
     }
     Ok(Arc::new(store))
 }
@@ -122,7 +135,9 @@ fn file_roots(path: &Path) -> Result<Arc<RootCertStore>, Error> {
 fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     Arc::clone(ROOTS.get_or_init(|| {
-        let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut store = RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        };
         // A machine without the bundle still has the built-in list.
         if let Ok(certificates) = certificates(Path::new(SYSTEM_CAS)) {
             store.add_parsable_certificates(certificates);

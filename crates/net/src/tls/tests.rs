@@ -12,12 +12,21 @@ use crate::testing::{SOON, soon, tcp_pair};
 fn authority() -> (CertAuthority, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let key = MasterKey::load_or_create(&dir.path().join("master.key")).unwrap();
-    (CertAuthority::load_or_create(dir.path(), &key).unwrap(), dir)
+    (
+        CertAuthority::load_or_create(dir.path(), &key).unwrap(),
+        dir,
+    )
 }
 
 fn agents_config(authority: &CertAuthority) -> Arc<ServerConfig> {
     let ips = [Ipv4Addr::LOCALHOST.into()];
-    server_config(authority, &["edge.example.com".to_owned()], &ips, Purpose::Agents).unwrap()
+    server_config(
+        authority,
+        &["edge.example.com".to_owned()],
+        &ips,
+        Purpose::Agents,
+    )
+    .unwrap()
 }
 
 async fn handshake(
@@ -27,14 +36,25 @@ async fn handshake(
 ) -> (io::Result<Stream>, Result<Stream, Error>) {
     let (near, far) = tcp_pair().await;
     let deadline = Instant::now() + SOON;
-    tokio::join!(accept(near, server, deadline), connect(far, client, name, deadline))
+    tokio::join!(
+        accept(near, server, deadline),
+        connect(far, client, name, deadline)
+    )
 }
 
 #[tokio::test]
 async fn a_pinned_server_is_trusted_by_any_name() {
     let (authority, _dir) = authority();
-    let (server, client) = (agents_config(&authority), client_config(&Trust::Pin(authority.pin())).unwrap());
-    for name in ["edge.example.com:7443", "other.example.org", "192.0.2.1:7443", "[::1]:7443"] {
+    let (server, client) = (
+        agents_config(&authority),
+        client_config(&Trust::Pin(authority.pin())).unwrap(),
+    );
+    for name in [
+        "edge.example.com:7443",
+        "other.example.org",
+        "192.0.2.1:7443",
+        "[::1]:7443",
+    ] {
         let (near, far) = handshake(Arc::clone(&server), Arc::clone(&client), name).await;
         let (mut near, mut far) = (near.unwrap(), far.unwrap());
         assert_eq!(exporter(&near).unwrap(), exporter(&far).unwrap());
@@ -59,10 +79,17 @@ async fn another_ca_is_not_trusted_under_a_pin() {
 async fn a_pinned_certificate_in_a_forged_chain_is_not_enough() {
     let ((ours, _d1), (theirs, _d2)) = (authority(), authority());
     let dir = tempfile::tempdir().unwrap();
-    let (key, params) = (rcgen::KeyPair::generate().unwrap(), rcgen::CertificateParams::new(vec![]).unwrap());
+    let (key, params) = (
+        rcgen::KeyPair::generate().unwrap(),
+        rcgen::CertificateParams::new(vec![]).unwrap(),
+    );
     let leaf = params.self_signed(&key).unwrap();
     let (cert_path, key_path) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
-    std::fs::write(&cert_path, leaf.pem() + theirs.certificate_pem() + ours.certificate_pem()).unwrap();
+    std::fs::write(
+        &cert_path,
+        leaf.pem() + theirs.certificate_pem() + ours.certificate_pem(),
+    )
+    .unwrap();
     std::fs::write(&key_path, key.serialize_pem()).unwrap();
     let server = server_config_from_files(&cert_path, &key_path, Purpose::Agents).unwrap();
     let client = client_config(&Trust::Pin(ours.pin())).unwrap();
@@ -74,9 +101,19 @@ async fn a_pinned_certificate_in_a_forged_chain_is_not_enough() {
 async fn a_ca_file_is_trusted_for_the_servers_names_only() {
     let (authority, dir) = authority();
     let client = client_config(&Trust::CaFile(dir.path().join("ca.pem"))).unwrap();
-    let (_, far) = handshake(agents_config(&authority), Arc::clone(&client), "edge.example.com:7443").await;
+    let (_, far) = handshake(
+        agents_config(&authority),
+        Arc::clone(&client),
+        "edge.example.com:7443",
+    )
+    .await;
     far.unwrap();
-    let (_, far) = handshake(agents_config(&authority), Arc::clone(&client), "127.0.0.1:7443").await;
+    let (_, far) = handshake(
+        agents_config(&authority),
+        Arc::clone(&client),
+        "127.0.0.1:7443",
+    )
+    .await;
     far.unwrap();
     let (_, far) = handshake(agents_config(&authority), client, "other.example.com:7443").await;
     assert_eq!(far.unwrap_err().code, Code::ServerUntrusted);
@@ -88,28 +125,46 @@ async fn a_ca_file_is_trusted_for_the_servers_names_only() {
 #[tokio::test]
 async fn a_server_that_is_not_ours_is_named_as_such() {
     let (authority, _dir) = authority();
-    let http = server_config(&authority, &[], &[Ipv4Addr::LOCALHOST.into()], Purpose::Http).unwrap();
+    let http = server_config(
+        &authority,
+        &[],
+        &[Ipv4Addr::LOCALHOST.into()],
+        Purpose::Http,
+    )
+    .unwrap();
     let client = client_config(&Trust::Pin(authority.pin())).unwrap();
     let (_, far) = handshake(http, client, "127.0.0.1").await;
     let error = far.unwrap_err();
     assert_eq!(error.code, Code::ServerUnreachable);
-    assert!(error.message.contains("not a Portcullis agent port"), "{error}");
+    assert!(
+        error.message.contains("not a Portcullis agent port"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn the_second_handshake_resumes() {
     let (authority, _dir) = authority();
-    let (server, client) = (agents_config(&authority), client_config(&Trust::Pin(authority.pin())).unwrap());
+    let (server, client) = (
+        agents_config(&authority),
+        client_config(&Trust::Pin(authority.pin())).unwrap(),
+    );
     let mut kinds = Vec::new();
     for _ in 0..2 {
-        let (near, far) = handshake(Arc::clone(&server), Arc::clone(&client), "edge.example.com").await;
+        let (near, far) =
+            handshake(Arc::clone(&server), Arc::clone(&client), "edge.example.com").await;
         let (mut near, mut far) = (near.unwrap(), far.unwrap());
         near.write_all(b"x").await.unwrap(); // the tickets come in front of the first byte
         soon("x", far.read_u8()).await.unwrap();
-        let TlsStream::Client(far) = far else { panic!("a client") };
+        let TlsStream::Client(far) = far else {
+            panic!("a client")
+        };
         kinds.push(far.get_ref().1.handshake_kind().unwrap());
     }
-    assert_eq!(kinds, [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]);
+    assert_eq!(
+        kinds,
+        [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]
+    );
 }
 
 #[tokio::test]
@@ -117,11 +172,20 @@ async fn a_silent_peer_ends_at_the_deadline() {
     let (authority, _dir) = authority();
     let (near, _silent) = tcp_pair().await;
     let deadline = Instant::now() + Duration::from_millis(50);
-    let error = accept(near, agents_config(&authority), deadline).await.unwrap_err();
+    let error = accept(near, agents_config(&authority), deadline)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     let (near, _silent) = tcp_pair().await;
     let client = client_config(&Trust::Pin(authority.pin())).unwrap();
-    let error = connect(near, client, "127.0.0.1", Instant::now() + Duration::from_millis(50)).await.unwrap_err();
+    let error = connect(
+        near,
+        client,
+        "127.0.0.1",
+        Instant::now() + Duration::from_millis(50),
+    )
+    .await
+    .unwrap_err();
     assert_eq!(error.code, Code::ServerUnreachable);
 }
 
@@ -130,7 +194,10 @@ fn the_authority_survives_a_restart() {
     let (first, dir) = authority();
     let key = MasterKey::load_or_create(&dir.path().join("master.key")).unwrap();
     let second = CertAuthority::load_or_create(dir.path(), &key).unwrap();
-    assert_eq!((first.pin(), first.certificate_pem()), (second.pin(), second.certificate_pem()));
+    assert_eq!(
+        (first.pin(), first.certificate_pem()),
+        (second.pin(), second.certificate_pem())
+    );
     let sealed = std::fs::read(dir.path().join("ca.key.sealed")).unwrap();
     assert!(rcgen::KeyPair::try_from(sealed.as_slice()).is_err());
 }
@@ -140,7 +207,11 @@ fn a_damaged_authority_is_refused() {
     let (_, dir) = authority();
     let key = MasterKey::load_or_create(&dir.path().join("master.key")).unwrap();
     let other = MasterKey::load_or_create(&dir.path().join("other.key")).unwrap();
-    let load = |key| CertAuthority::load_or_create(dir.path(), key).unwrap_err().code;
+    let load = |key| {
+        CertAuthority::load_or_create(dir.path(), key)
+            .unwrap_err()
+            .code
+    };
     assert_eq!(load(&other), Code::StoreCorrupt);
     let (_, foreign) = authority();
     std::fs::copy(foreign.path().join("ca.pem"), dir.path().join("ca.pem")).unwrap();
@@ -155,8 +226,14 @@ fn a_damaged_authority_is_refused() {
 fn files_that_cannot_be_used_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
-    let leaf = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let (key, other) = (
+        rcgen::KeyPair::generate().unwrap(),
+        rcgen::KeyPair::generate().unwrap(),
+    );
+    let leaf = rcgen::CertificateParams::new(vec!["a.example".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
     std::fs::write(path("c"), leaf.pem()).unwrap();
     std::fs::write(path("k"), key.serialize_pem()).unwrap();
     std::fs::write(path("other"), other.serialize_pem()).unwrap();
@@ -164,14 +241,23 @@ fn files_that_cannot_be_used_are_named() {
     std::fs::write(path("cut"), &leaf.pem()[..200]).unwrap();
     server_config_from_files(&path("c"), &path("k"), Purpose::Http).unwrap();
     for (cert, private, named) in [
-        ("missing", "k", "missing cannot be used: there is no such file"),
-        ("c", "missing", "missing cannot be used: there is no such file"),
+        (
+            "missing",
+            "k",
+            "missing cannot be used: there is no such file",
+        ),
+        (
+            "c",
+            "missing",
+            "missing cannot be used: there is no such file",
+        ),
         ("empty", "k", "it holds no certificate"),
         ("cut", "k", "cut cannot be used"),
         ("c", "c", "it holds no private key"),
         ("c", "other", "do not make a server certificate"),
     ] {
-        let error = server_config_from_files(&path(cert), &path(private), Purpose::Http).unwrap_err();
+        let error =
+            server_config_from_files(&path(cert), &path(private), Purpose::Http).unwrap_err();
         assert_eq!(error.code, Code::CertificateInvalid);
         assert!(error.message.contains(named), "{error}");
     }

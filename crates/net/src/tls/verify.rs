@@ -31,11 +31,17 @@ pub(super) struct Verifier {
 
 impl Verifier {
     pub(super) fn pin(hash: [u8; 32], provider: Arc<CryptoProvider>) -> Arc<Self> {
-        Arc::new(Self { rule: Rule::Pin(hash), provider })
+        Arc::new(Self {
+            rule: Rule::Pin(hash),
+            provider,
+        })
     }
 
     pub(super) fn none(provider: Arc<CryptoProvider>) -> Arc<Self> {
-        Arc::new(Self { rule: Rule::None, provider })
+        Arc::new(Self {
+            rule: Rule::None,
+            provider,
+        })
     }
 }
 
@@ -54,7 +60,10 @@ impl ServerCertVerifier for Verifier {
         let pinned = |certificate: &&CertificateDer<'_>| {
             spki_of(certificate).is_ok_and(|spki| sha256(&spki) == pin)
         };
-        let ca = intermediates.iter().find(pinned).ok_or(CertificateError::UnknownIssuer)?;
+        let ca = intermediates
+            .iter()
+            .find(pinned)
+            .ok_or(CertificateError::UnknownIssuer)?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone().into_owned())?;
         verify_server_cert_signed_by_trust_anchor(
@@ -88,6 +97,8 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -33,7 +33,13 @@ pub struct Wire {
 impl Wire {
     /// Over a connection.
     pub fn new(io: TcpConn) -> Self {
-        Self { io, ahead: None, from: 0, to: 0, bulk: false }
+        Self {
+            io,
+            ahead: None,
+            from: 0,
+            to: 0,
+            bulk: false,
+        }
     }
 
     /// The connection.
@@ -86,7 +92,11 @@ impl Wire {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.from < self.to {
             self.take_ahead(buf);
             return Poll::Ready(Ok(()));
@@ -102,7 +112,11 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 

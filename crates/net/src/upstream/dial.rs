@@ -44,7 +44,9 @@ pub async fn dial(
     for (tried, addr) in addresses.iter().enumerate() {
         let until = share(deadline, addresses.len() - tried);
         let result = match tls {
-            None => dial_tcp(*addr, until, header).await.map(|conn| UpstreamStream::tcp(conn, addr.to_string())),
+            None => dial_tcp(*addr, until, header)
+                .await
+                .map(|conn| UpstreamStream::tcp(conn, addr.to_string())),
             Some(tls) => dial_tls(*addr, target, tls, until, header).await,
         };
         match result {
@@ -82,23 +84,34 @@ fn share(deadline: Instant, addresses_left: usize) -> Instant {
     now + share
 }
 
-async fn resolve(target: &Target, resolver: &Resolver, deadline: Instant) -> Result<Vec<SocketAddr>, Error> {
+async fn resolve(
+    target: &Target,
+    resolver: &Resolver,
+    deadline: Instant,
+) -> Result<Vec<SocketAddr>, Error> {
     let lookup = async {
         match target {
             Target::Service(name) => resolver.service(name).await,
             Target::HostPort { host, port } => {
                 let ips = resolver.addresses(host).await?;
-                Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect())
+                Ok(ips
+                    .into_iter()
+                    .map(|ip| SocketAddr::new(ip, *port))
+                    .collect())
             }
         }
     };
     // Boxed: a lookup's state is large and short-lived.
     match timeout_at(deadline, Box::pin(lookup)).await {
         Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-        Ok(Ok(_)) => Err(Error::new(Code::UpstreamUnresolved, format!("the upstream {target} has no address"))),
-        Ok(Err(error)) => {
-            Err(Error::new(Code::UpstreamUnresolved, format!("the upstream {target}: {}", error.message)))
-        }
+        Ok(Ok(_)) => Err(Error::new(
+            Code::UpstreamUnresolved,
+            format!("the upstream {target} has no address"),
+        )),
+        Ok(Err(error)) => Err(Error::new(
+            Code::UpstreamUnresolved,
+            format!("the upstream {target}: {}", error.message),
+        )),
         Err(_) => {
             let text = format!("the upstream {target}: its name could not be resolved in time");
             Err(Error::new(Code::UpstreamUnresolved, text))
@@ -136,10 +149,14 @@ async fn dial_tls(
 ) -> Result<UpstreamStream, Error> {
     let conn = dial_tcp(addr, until, header).await?;
     let failed = |why: &dyn std::fmt::Display| {
-        Error::new(Code::UpstreamTls, format!("the TLS handshake with the upstream {target} ({addr}) failed: {why}"))
+        Error::new(
+            Code::UpstreamTls,
+            format!("the TLS handshake with the upstream {target} ({addr}) failed: {why}"),
+        )
     };
     let config = upstream_config(roots(tls))?;
-    let name = server_name(target, tls).ok_or_else(|| failed(&"its host cannot be asked for in TLS"))?;
+    let name =
+        server_name(target, tls).ok_or_else(|| failed(&"its host cannot be asked for in TLS"))?;
     let handshake = Box::pin(TlsConnector::from(config).connect(name, Wire::new(conn)));
     match timeout_at(until, handshake).await {
         Ok(Ok(stream)) => Ok(tls_stream(stream, addr)),
@@ -165,29 +182,47 @@ fn server_name(target: &Target, tls: &UpstreamTls) -> Option<ServerName<'static>
     let name = match (&tls.server_name, target) {
         (Some(name), _) => name.as_str(),
         (None, Target::HostPort { host, .. }) => host.as_str(),
-        (None, Target::Service(name)) => name.trim_start_matches(|c| c != '.').trim_start_matches('.').split_once('.')?.1,
+        (None, Target::Service(name)) => {
+            name.trim_start_matches(|c| c != '.')
+                .trim_start_matches('.')
+                .split_once('.')?
+                .1
+        }
     };
     ServerName::try_from(name.trim_end_matches('.').to_owned()).ok()
 }
 
-fn finish<T>(peer: &str, result: Result<io::Result<T>, tokio::time::error::Elapsed>) -> Result<T, Error> {
+fn finish<T>(
+    peer: &str,
+    result: Result<io::Result<T>, tokio::time::error::Elapsed>,
+) -> Result<T, Error> {
     match result {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(explain(peer, &error)),
-        Err(_) => Err(Error::new(Code::UpstreamTimeout, format!("the upstream {peer} did not answer in time"))),
+        Err(_) => Err(Error::new(
+            Code::UpstreamTimeout,
+            format!("the upstream {peer} did not answer in time"),
+        )),
     }
 }
 
 fn explain(peer: &str, error: &io::Error) -> Error {
     let failed = |code, why: &str| Error::new(code, format!("the upstream {peer} {why}"));
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE) => failed(Code::FileLimit, "cannot be dialled: no file descriptors are left"),
+        Some(libc::EMFILE | libc::ENFILE) => failed(
+            Code::FileLimit,
+            "cannot be dialled: no file descriptors are left",
+        ),
         Some(libc::ECONNREFUSED) => failed(Code::UpstreamRefused, "refused the connection"),
         Some(libc::ETIMEDOUT) => failed(Code::UpstreamTimeout, "did not answer"),
         Some(libc::ENOENT) => failed(Code::UpstreamUnreachable, "does not exist"),
-        Some(libc::EADDRNOTAVAIL) => {
-            failed(Code::UpstreamUnreachable, "cannot be dialled: no local port is free, or there is no such address")
-        }
-        _ => failed(Code::UpstreamUnreachable, &format!("cannot be reached: {error}")),
+        Some(libc::EADDRNOTAVAIL) => failed(
+            Code::UpstreamUnreachable,
+            "cannot be dialled: no local port is free, or there is no such address",
+        ),
+        _ => failed(
+            Code::UpstreamUnreachable,
+            &format!("cannot be reached: {error}"),
+        ),
     }
 }

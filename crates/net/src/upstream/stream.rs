@@ -29,15 +29,24 @@ enum Inner {
 
 impl UpstreamStream {
     pub(super) fn tcp(conn: TcpConn, peer: String) -> Self {
-        Self { inner: Inner::Tcp(conn), peer }
+        Self {
+            inner: Inner::Tcp(conn),
+            peer,
+        }
     }
 
     pub(super) fn tls(stream: TlsStream<Wire>, peer: String) -> Self {
-        Self { inner: Inner::Tls(Box::new(stream)), peer }
+        Self {
+            inner: Inner::Tls(Box::new(stream)),
+            peer,
+        }
     }
 
     pub(super) fn unix(conn: UnixConn, peer: String) -> Self {
-        Self { inner: Inner::Unix(conn), peer }
+        Self {
+            inner: Inner::Unix(conn),
+            peer,
+        }
     }
 
     /// The address that was dialled, `10.0.0.7:5432` or a path.
@@ -66,13 +75,21 @@ macro_rules! each {
 }
 
 impl AsyncRead for UpstreamStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         each!(self, io => Pin::new(io).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for UpstreamStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         each!(self, io => Pin::new(io).poll_write(cx, buf))
     }
 

@@ -32,8 +32,14 @@ fn every_form_is_read_and_printed_in_one() {
         ("10.0.0.7:22", "tcp://10.0.0.7:22"),
         ("tcp://[2001:DB8::1]:22", "tcp://[2001:db8::1]:22"),
         ("tls://db.example:5432", "tls://db.example:5432"),
-        ("tls://h:1?server_name=x.example&verify=false", "tls://h:1?verify=false&server_name=x.example"),
-        ("tls://h:1?ca_file=/etc/ca.pem", "tls://h:1?ca_file=/etc/ca.pem"),
+        (
+            "tls://h:1?server_name=x.example&verify=false",
+            "tls://h:1?verify=false&server_name=x.example",
+        ),
+        (
+            "tls://h:1?ca_file=/etc/ca.pem",
+            "tls://h:1?ca_file=/etc/ca.pem",
+        ),
         ("tls://h:1?verify=true", "tls://h:1"),
         ("unix:/run/db.sock", "unix:/run/db.sock"),
         ("unix:///run/db.sock", "unix:/run/db.sock"),
@@ -113,8 +119,15 @@ async fn echo() -> SocketAddr {
     addr
 }
 
-async fn dial_to(text: &str, resolver: &Resolver) -> Result<UpstreamStream, portcullis_model::Error> {
-    soon("the dial", dial(&upstream(text), resolver, Instant::now() + SOON, None)).await
+async fn dial_to(
+    text: &str,
+    resolver: &Resolver,
+) -> Result<UpstreamStream, portcullis_model::Error> {
+    soon(
+        "the dial",
+        dial(&upstream(text), resolver, Instant::now() + SOON, None),
+    )
+    .await
 }
 
 async fn assert_echo(mut stream: UpstreamStream, prefix: &[u8]) {
@@ -131,7 +144,14 @@ async fn tcp_and_unix_are_dialled_with_the_header_first() {
     let addr = echo().await;
     let header = b"PROXY UNKNOWN\r\n";
     let deadline = Instant::now() + SOON;
-    let stream = dial(&upstream(&addr.to_string()), &resolver, deadline, Some(header)).await.unwrap();
+    let stream = dial(
+        &upstream(&addr.to_string()),
+        &resolver,
+        deadline,
+        Some(header),
+    )
+    .await
+    .unwrap();
     assert_eq!(stream.peer(), addr.to_string());
     assert_echo(stream, header).await;
 
@@ -144,30 +164,51 @@ async fn tcp_and_unix_are_dialled_with_the_header_first() {
         stream.write_all(&got).await.unwrap();
     });
     let text = format!("unix:{}", path.display());
-    let stream = dial(&upstream(&text), &resolver, deadline, Some(header)).await.unwrap();
+    let stream = dial(&upstream(&text), &resolver, deadline, Some(header))
+        .await
+        .unwrap();
     assert_echo(stream, header).await;
-    let gone = dial_to(&format!("unix:{}/none", dir.path().display()), &resolver).await.unwrap_err();
+    let gone = dial_to(&format!("unix:{}/none", dir.path().display()), &resolver)
+        .await
+        .unwrap_err();
     assert_eq!(gone.code, Code::UpstreamUnreachable);
 }
 
 #[tokio::test]
 async fn each_failure_has_its_code() {
     let resolver = Resolver::system().unwrap();
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    assert_eq!(dial_to(&closed.to_string(), &resolver).await.unwrap_err().code, Code::UpstreamRefused);
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    assert_eq!(
+        dial_to(&closed.to_string(), &resolver)
+            .await
+            .unwrap_err()
+            .code,
+        Code::UpstreamRefused
+    );
 
     let server = NameServer::start(60).await;
     let names = Resolver::with_server(server.addr).unwrap();
-    assert_eq!(dial_to("no.example.:1", &names).await.unwrap_err().code, Code::UpstreamUnresolved);
+    assert_eq!(
+        dial_to("no.example.:1", &names).await.unwrap_err().code,
+        Code::UpstreamUnresolved
+    );
 
     // A listener whose queue is full does not answer.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0).into()).unwrap();
+    socket
+        .bind(&SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0).into())
+        .unwrap();
     socket.listen(0).unwrap();
     let silent = socket.local_addr().unwrap().as_socket().unwrap();
     let _fills = tokio::net::TcpStream::connect(silent).await.unwrap();
     let late = Instant::now() + Duration::from_millis(100);
-    let error = dial(&upstream(&silent.to_string()), &resolver, late, None).await.unwrap_err();
+    let error = dial(&upstream(&silent.to_string()), &resolver, late, None)
+        .await
+        .unwrap_err();
     assert_eq!(error.code, Code::UpstreamTimeout);
 }
 
@@ -177,9 +218,14 @@ async fn the_next_address_is_tried() {
     let server = NameServer::start(60).await;
     // Nobody listens on 127.0.0.2 at that port.
     server.put_addresses("db.example", &["127.0.0.2".parse().unwrap(), addr.ip()]);
-    server.put_service("_db._tcp.example", &[(1, 0, 1, "db.example"), (2, 0, addr.port(), "db.example")]);
+    server.put_service(
+        "_db._tcp.example",
+        &[(1, 0, 1, "db.example"), (2, 0, addr.port(), "db.example")],
+    );
     let names = Resolver::with_server(server.addr).unwrap();
-    let stream = dial_to(&format!("db.example.:{}", addr.port()), &names).await.unwrap();
+    let stream = dial_to(&format!("db.example.:{}", addr.port()), &names)
+        .await
+        .unwrap();
     assert_eq!(stream.peer(), addr.to_string());
     assert_echo(stream, b"").await;
     let stream = dial_to("srv:_db._tcp.example.", &names).await.unwrap();
@@ -192,12 +238,15 @@ async fn tls_echo(cut: bool) -> (SocketAddr, tempfile::TempDir) {
     let key = MasterKey::load_or_create(&dir.path().join("k")).unwrap();
     let authority = CertAuthority::load_or_create(dir.path(), &key).unwrap();
     let names = ["localhost".to_owned(), "db.example".to_owned()];
-    let acceptor = TlsAcceptor::from(server_config(&authority, &names, &[], Purpose::Http).unwrap());
+    let acceptor =
+        TlsAcceptor::from(server_config(&authority, &names, &[], Purpose::Http).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     crate::task::spawn("tls echo", async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
             let (got, _) = read_all(&mut stream).await;
             drop(stream.write_all(&got).await);
             drop(stream.flush().await);
@@ -214,12 +263,17 @@ async fn tls_is_verified_unless_told_otherwise() {
     let resolver = Resolver::system().unwrap();
     let (addr, dir) = tls_echo(false).await;
     let (port, ca) = (addr.port(), dir.path().join("ca.pem"));
-    let unknown = dial_to(&format!("tls://localhost:{port}"), &resolver).await.unwrap_err();
+    let unknown = dial_to(&format!("tls://localhost:{port}"), &resolver)
+        .await
+        .unwrap_err();
     assert_eq!(unknown.code, Code::UpstreamTls);
     let with_ca = format!("tls://localhost:{port}?ca_file={}", ca.display());
     assert_echo(dial_to(&with_ca, &resolver).await.unwrap(), b"").await;
     let other_name = format!("tls://127.0.0.1:{port}?ca_file={}", ca.display());
-    assert_eq!(dial_to(&other_name, &resolver).await.unwrap_err().code, Code::UpstreamTls);
+    assert_eq!(
+        dial_to(&other_name, &resolver).await.unwrap_err().code,
+        Code::UpstreamTls
+    );
     let named = format!("{other_name}&server_name=db.example");
     assert_echo(dial_to(&named, &resolver).await.unwrap(), b"").await;
     let unverified = format!("tls://127.0.0.1:{port}?verify=false");
@@ -249,11 +303,16 @@ async fn a_reset_of_a_tls_upstream_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     crate::task::spawn("tls", async move {
-        let stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        let stream = acceptor
+            .accept(listener.accept().await.unwrap().0)
+            .await
+            .unwrap();
         reset_on_drop(stream.get_ref().0);
     });
     let resolver = Resolver::system().unwrap();
-    let mut stream = dial_to(&format!("tls://{addr}?verify=false"), &resolver).await.unwrap();
+    let mut stream = dial_to(&format!("tls://{addr}?verify=false"), &resolver)
+        .await
+        .unwrap();
     let error = soon("the reset", poll_fn(|cx| stream.poll_broken(cx))).await;
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }

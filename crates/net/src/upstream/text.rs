@@ -26,7 +26,10 @@ impl FromStr for Upstream {
 
 fn invalid(text: &str, why: &str) -> Error {
     let shown: String = text.chars().take(100).collect();
-    Error::new(Code::UpstreamInvalid, format!("the upstream `{shown}` cannot be used: {why}"))
+    Error::new(
+        Code::UpstreamInvalid,
+        format!("the upstream `{shown}` cannot be used: {why}"),
+    )
 }
 
 fn parse(text: &str) -> Result<Upstream, String> {
@@ -40,15 +43,22 @@ fn parse(text: &str) -> Result<Upstream, String> {
         return Ok(Upstream::Tcp(Target::Service(host_name(name)?)));
     }
     match text.split_once("://") {
-        Some(("tcp", rest)) if rest.contains('?') => Err("tcp:// takes no options; tls:// does".to_owned()),
+        Some(("tcp", rest)) if rest.contains('?') => {
+            Err("tcp:// takes no options; tls:// does".to_owned())
+        }
         Some(("tcp", rest)) => Ok(Upstream::Tcp(target(rest)?)),
         Some(("tls", rest)) => {
             let (host, options) = rest.split_once('?').unwrap_or((rest, ""));
             Ok(Upstream::Tls(target(host)?, tls_options(options)?))
         }
-        Some((scheme, rest)) => Err(format!("`{scheme}://` is not supported; for its TCP stream write `tcp://{rest}`")),
+        Some((scheme, rest)) => Err(format!(
+            "`{scheme}://` is not supported; for its TCP stream write `tcp://{rest}`"
+        )),
         None if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
-            Ok(Upstream::Tcp(Target::HostPort { host: "localhost".to_owned(), port: port(text)? }))
+            Ok(Upstream::Tcp(Target::HostPort {
+                host: "localhost".to_owned(),
+                port: port(text)?,
+            }))
         }
         None => Ok(Upstream::Tcp(target(text)?)),
     }
@@ -69,16 +79,26 @@ fn target(text: &str) -> Result<Target, String> {
     }
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or("a `]` is missing")?;
-        let ip: Ipv6Addr = host.parse().map_err(|_| format!("`{host}` is not an IPv6 address"))?;
+        let ip: Ipv6Addr = host
+            .parse()
+            .map_err(|_| format!("`{host}` is not an IPv6 address"))?;
         let digits = rest.strip_prefix(':').ok_or("the port is missing")?;
-        return Ok(Target::HostPort { host: ip.to_string(), port: port(digits)? });
+        return Ok(Target::HostPort {
+            host: ip.to_string(),
+            port: port(digits)?,
+        });
     }
     if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(format!("an IPv6 address stands in brackets: `[{text}]:PORT`"));
+        return Err(format!(
+            "an IPv6 address stands in brackets: `[{text}]:PORT`"
+        ));
     }
     match text.split_once(':') {
         Some((_, rest)) if rest.contains(':') => Err("it has more than one `:`".to_owned()),
-        Some((host, digits)) => Ok(Target::HostPort { host: host_name(host)?, port: port(digits)? }),
+        Some((host, digits)) => Ok(Target::HostPort {
+            host: host_name(host)?,
+            port: port(digits)?,
+        }),
         // Names of SRV records, and only those, begin with an underscore.
         None if text.starts_with('_') => Ok(Target::Service(host_name(text)?)),
         None => Err("the port is missing; write `host:port`".to_owned()),
@@ -97,7 +117,9 @@ fn host_name(text: &str) -> Result<String, String> {
     let plain = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.is_empty() {
@@ -126,10 +148,16 @@ fn tls_options(text: &str) -> Result<UpstreamTls, String> {
             ("verify", "true") => options.verify = true,
             ("verify", "false") => options.verify = false,
             ("verify", _) => return Err("`verify` is true or false".to_owned()),
-            ("ca_file", path) if Path::new(path).is_absolute() => options.ca_file = Some(PathBuf::from(path)),
+            ("ca_file", path) if Path::new(path).is_absolute() => {
+                options.ca_file = Some(PathBuf::from(path))
+            }
             ("ca_file", _) => return Err("`ca_file` is an absolute path".to_owned()),
             ("server_name", name) => options.server_name = Some(host_name(name)?),
-            _ => return Err(format!("`{key}` is not an option; there are verify, ca_file and server_name")),
+            _ => {
+                return Err(format!(
+                    "`{key}` is not an option; there are verify, ca_file and server_name"
+                ));
+            }
         }
     }
     if !options.verify && options.ca_file.is_some() {
@@ -162,9 +190,19 @@ impl fmt::Display for Upstream {
 impl fmt::Display for UpstreamTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verify = (!self.verify).then(|| "verify=false".to_owned());
-        let ca_file = self.ca_file.as_ref().map(|path| format!("ca_file={}", path.display()));
-        let server_name = self.server_name.as_ref().map(|name| format!("server_name={name}"));
-        for (at, option) in [verify, ca_file, server_name].into_iter().flatten().enumerate() {
+        let ca_file = self
+            .ca_file
+            .as_ref()
+            .map(|path| format!("ca_file={}", path.display()));
+        let server_name = self
+            .server_name
+            .as_ref()
+            .map(|name| format!("server_name={name}"));
+        for (at, option) in [verify, ca_file, server_name]
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
             write!(f, "{}{option}", if at == 0 { '?' } else { '&' })?;
         }
         Ok(())
