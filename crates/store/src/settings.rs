@@ -89,6 +89,10 @@ impl Settings {
         self.plans.entry("default".to_owned()).or_default();
         for (index, host) in self.hosts.iter_mut().enumerate() {
             host.host.make_ascii_lowercase();
+            // URLs carry IPv6 addresses in their shortest form.
+            if let Ok(ip) = host.host.parse::<IpAddr>() {
+                host.host = ip.to_string();
+            }
             if host.host.is_empty() {
                 problems.push(format!("hosts[{index}].host: is empty"));
             }
@@ -393,6 +397,14 @@ mod tests {
         );
         pool.host_pattern = None;
         assert_eq!(pool.host_of(0).as_deref(), Some("203.0.113.7"));
+    }
+
+    #[test]
+    fn a_host_may_be_an_ip_in_any_spelling() {
+        let settings = Settings::new("node-1", "eu", "2001:DB8:0::1")
+            .checked()
+            .expect("fine");
+        assert!(settings.shared_host("2001:db8::1").is_some());
     }
 
     #[test]
