@@ -43,12 +43,23 @@ impl Resolver {
     /// # Errors
     /// `PTC_INTERNAL` when the resolver cannot be built at all.
     pub fn with_server(server: SocketAddr) -> Result<Self, Error> {
-        let mut name_server = NameServerConfig::udp_and_tcp(server.ip());
-        for connection in &mut name_server.connections {
-            connection.port = server.port();
-        }
+        Self::with_servers(&[server])
+    }
+
+    /// With these name servers instead of the system's.
+    ///
+    /// # Errors
+    /// `PTC_INTERNAL` when the resolver cannot be built at all.
+    pub fn with_servers(servers: &[SocketAddr]) -> Result<Self, Error> {
+        let name_server = |server: &SocketAddr| {
+            let mut name_server = NameServerConfig::udp_and_tcp(server.ip());
+            for connection in &mut name_server.connections {
+                connection.port = server.port();
+            }
+            name_server
+        };
         Self::build(
-            ResolverConfig::from_parts(None, Vec::new(), vec![name_server]),
+            ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(name_server).collect()),
             ResolverOpts::default(),
         )
     }
