@@ -25,6 +25,8 @@ pub struct EdgeConfig {
     pub server_version: String,
     /// Networks whose connections must begin with a PROXY protocol header, and are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Name servers for the upstreams that this node dials itself; empty: the system's.
+    pub name_servers: Vec<SocketAddr>,
     /// Limits where neither endpoint nor account says otherwise.
     pub limits: Limits,
 }
@@ -40,6 +42,7 @@ impl EdgeConfig {
             public_host: "localhost".to_owned(),
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             trusted_proxies: Vec::new(),
+            name_servers: Vec::new(),
             limits: Limits::default(),
         }
     }

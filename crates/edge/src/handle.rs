@@ -44,6 +44,10 @@ impl Edge {
         let port = listen(config.agents, ListenOptions::default())?;
         let agent_addr = port.local_addr().map_err(Error::internal)?;
         let connections_max = connections_max(config.limits.connections_max);
+        let resolver = match config.name_servers.as_slice() {
+            [] => Resolver::system()?,
+            servers => Resolver::with_servers(servers)?,
+        };
         let node = Arc::new(Node {
             permits: Arc::new(Semaphore::new(connections_max)),
             agent_permits: Arc::new(Semaphore::new(config.limits.agent_pending_max)),
@@ -53,7 +57,7 @@ impl Edge {
             admission: Admission::default(),
             status: StatusBoard::default(),
             sessions: Sessions::default(),
-            resolver: Resolver::system()?,
+            resolver,
             draining: CancellationToken::new(),
             stopped: CancellationToken::new(),
             listening: TaskTracker::new(),

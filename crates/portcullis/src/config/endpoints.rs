@@ -8,9 +8,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::str::FromStr;
 
-use portcullis_model::EndpointLimits;
 use portcullis_model::endpoint::{Binding, ProxyVersion};
+use portcullis_model::{EndpointLimits, EndpointType};
 use portcullis_net::upstream::Upstream;
+use portcullis_policy::Policy;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -249,7 +250,7 @@ fn endpoint(mut section: Section, base: &Path) -> Vec<DirectEndpoint> {
         metadata: section.text("metadata").unwrap_or_default(),
         pooling_enabled: section.flag("pooling_enabled").unwrap_or(false),
         proxy_protocol: proxy_protocol(&mut section),
-        traffic_policy: traffic_policy(&mut section, base),
+        traffic_policy: policy(&mut section, base),
         limits: limits(&mut section),
         required: false,
     };
@@ -333,6 +334,28 @@ fn proxy_protocol(section: &mut Section) -> Option<ProxyVersion> {
             None
         }
     }
+}
+
+/// The policy of `cidr_allow`, `cidr_deny` and `traffic_policy` or its file, checked.
+fn policy(section: &mut Section, base: &Path) -> String {
+    let (allow, deny) = (
+        section.parsed_list::<String>("cidr_allow"),
+        section.parsed_list::<String>("cidr_deny"),
+    );
+    let own = traffic_policy(section, base);
+    let whole = portcullis_policy::with_cidrs(
+        &allow,
+        &deny,
+        Some(own.as_str()).filter(|text| !text.trim().is_empty()),
+    );
+    let checked = whole.and_then(|text| match text.trim() {
+        "" => Ok(text),
+        _ => Policy::compile(&text, EndpointType::Agent).map(|_| text),
+    });
+    checked.unwrap_or_else(|error| {
+        section.problem("traffic_policy", error.message);
+        String::new()
+    })
 }
 
 /// `traffic_policy` (inline, or text) or `traffic_policy_file`.

@@ -109,6 +109,9 @@ pub(crate) struct ServerConfig {
     pub(crate) plans: BTreeMap<String, Plan>,
     pub(crate) limits: Limits,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Name servers for upstreams that the server dials; empty: the system's.
+    #[serde(rename = "resolver.servers")]
+    pub(crate) name_servers: Vec<SocketAddr>,
     #[serde(serialize_with = "whole_span")]
     pub(crate) address_rest: Duration,
     pub(crate) endpoints: Vec<DirectEndpoint>,
@@ -143,6 +146,7 @@ impl Default for ServerConfig {
             plans: BTreeMap::new(),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            name_servers: Vec::new(),
             address_rest: defaults::ADDRESS_REST,
             endpoints: Vec::new(),
             log_format: None,
@@ -292,6 +296,7 @@ fn read(mut top: Section, base: &Path) -> ServerConfig {
         plans: plans(&mut top),
         limits: limits(&mut top),
         trusted_proxies: trusted_proxies(&mut top),
+        name_servers: name_servers(&mut top),
         address_rest: top
             .duration("address_rest")
             .unwrap_or(fallback.address_rest),
@@ -496,6 +501,30 @@ fn trusted_proxies(top: &mut Section) -> Vec<IpNet> {
         .into_iter()
         .map(|Net(net)| net)
         .collect()
+}
+
+/// A name server, `IP` or `IP:PORT`.
+struct NameServer(SocketAddr);
+
+impl std::str::FromStr for NameServer {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = text
+            .parse::<IpAddr>()
+            .ok()
+            .map(|ip| SocketAddr::new(ip, 53));
+        plain
+            .or_else(|| text.parse().ok())
+            .map(Self)
+            .ok_or("not a name server; write IP or IP:PORT")
+    }
+}
+
+fn name_servers(top: &mut Section) -> Vec<SocketAddr> {
+    let mut resolver = top.section("resolver");
+    let servers = resolver.parsed_list::<NameServer>("servers");
+    resolver.finish();
+    servers.into_iter().map(|NameServer(addr)| addr).collect()
 }
 
 /// An address to listen on: `IP:PORT`, or `:PORT` or `PORT` for all addresses.

@@ -8,7 +8,7 @@ use crate::output;
 
 /// The message of `portcullis server`, for a terminal.
 pub(crate) fn server(server: &Server) -> String {
-    let mut rows = common(server, true);
+    let mut rows = common(server, false);
     rows.push(("", String::new()));
     rows.extend(lines_to_paste(server, true));
     message(&rows)

@@ -136,6 +136,7 @@ pub(crate) fn edge(
     edge.region.clone_from(&config.region);
     env!("CARGO_PKG_VERSION").clone_into(&mut edge.server_version);
     edge.trusted_proxies.clone_from(&config.trusted_proxies);
+    edge.name_servers.clone_from(&config.name_servers);
     let limits = &config.limits;
     let set = &mut edge.limits;
     if let Some(max) = limits.connections_max {

@@ -54,6 +54,7 @@ limits:
   connect_timeout: 10s
   drain_timeout: 30s
 trusted_proxies: [10.0.0.0/8, 192.0.2.9]
+resolver: { servers: [192.0.2.53, "[2001:db8::53]:5353"] }
 address_rest: 24h
 endpoints:
   - name: db
@@ -68,6 +69,8 @@ endpoints:
     traffic_policy:
       on_tcp_connect:
         - actions: [{ type: deny }]
+    cidr_allow: [10.0.0.0/8]
+    cidr_deny: [10.1.0.0/16]
     limits:
       idle_timeout: 1h
       client_idle_timeout: 0
