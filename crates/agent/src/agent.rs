@@ -188,6 +188,12 @@ impl Agent {
         self.shared().status()
     }
 
+    /// The status at this moment, figures included.
+    pub(crate) fn status_now(&self) -> Status {
+        self.shared().publish();
+        self.shared().status().borrow().clone()
+    }
+
     /// Waits until the agent has ended.
     pub async fn stopped(&self) -> Stopped {
         self.shared().stopped().await

@@ -135,9 +135,9 @@ impl Record {
         let (endpoint, connection, client) = (self.endpoint.name(), &self.connection, self.client);
         let (end, cause, lasted) = (end.label(), end.cause(), self.books.age());
         if let Some(cause) = cause {
-            tracing::warn!(target: "access", endpoint, connection, %client, end, cause, bytes_in, bytes_out, ?lasted);
+            tracing::warn!(target: "portcullis_agent::access", endpoint, connection, %client, end, cause, bytes_in, bytes_out, ?lasted, "connection closed");
         } else {
-            tracing::info!(target: "access", endpoint, connection, %client, end, bytes_in, bytes_out, ?lasted);
+            tracing::info!(target: "portcullis_agent::access", endpoint, connection, %client, end, bytes_in, bytes_out, ?lasted, "connection closed");
         }
     }
 }

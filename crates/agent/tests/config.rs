@@ -227,3 +227,33 @@ fn secrets_never_print() {
     let printed = format!("{config:?}");
     assert!(!printed.contains("AAECAwQF") && !printed.contains("user:pass"));
 }
+
+#[test]
+fn a_file_cut_anywhere_is_answered_and_never_panics() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/full.yml");
+    let text = std::fs::read_to_string(path).expect("readable");
+    for end in 0..text.len() {
+        let Some(cut) = text.get(..end) else { continue };
+        if let Err(error) = AgentConfig::parse(cut, Path::new("/"), &Overrides::default()) {
+            assert_eq!(error.code, Code::ConfigInvalid);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("large.yml");
+    let size = usize::try_from(portcullis_agent::defaults::CONFIG_BYTES_MAX).expect("small") + 1;
+    std::fs::write(&path, vec![b'#'; size]).expect("written");
+    let error = AgentConfig::load(&[path], &Overrides::default()).expect_err("too large");
+    assert_eq!(error.code, Code::ConfigUnreadable);
+}
+
+#[test]
+fn nested_beyond_reason_is_refused() {
+    let text = format!("a: {}{}", "[".repeat(5000), "]".repeat(5000));
+    let error =
+        AgentConfig::parse(&text, Path::new("/"), &Overrides::default()).expect_err("too deep");
+    assert_eq!(error.code, Code::ConfigInvalid);
+}

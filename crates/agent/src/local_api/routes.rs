@@ -53,12 +53,11 @@ fn answer(result: Result<(StatusCode, Value), Error>) -> Response {
 }
 
 async fn status(State(agent): State<Agent>) -> Json<Value> {
-    Json(views::status(&agent.status().borrow()))
+    Json(views::status(&agent.status_now()))
 }
 
 async fn list(State(agent): State<Agent>) -> Json<Value> {
-    let status = agent.status().borrow().clone();
-    let session = status.state;
+    let session = agent.status().borrow().state;
     let endpoints = agent.endpoints();
     let all: Vec<Value> = endpoints
         .iter()

@@ -44,6 +44,8 @@ pub(crate) struct Script {
     pub(crate) refuse_bind: Option<Error>,
     /// Answer to every update.
     pub(crate) refuse_update: Option<Error>,
+    /// Hears, but says nothing.
+    pub(crate) mute: bool,
     /// Idle channels that agents are asked for; 0 means 1.
     pub(crate) channels_idle_min: u32,
 }
@@ -275,7 +277,8 @@ impl FakeSession {
                     let Ok(Some(message)) = message else { return };
                     let answer = self.answer(shared, &message);
                     self.heard.send_modify(|heard| heard.push(message));
-                    if let Some(answer) = answer
+                    let mute = shared.script.lock().expect("no panic under it").mute;
+                    if let Some(answer) = answer.filter(|_| !mute)
                         && writer.send(&answer).await.is_err()
                     {
                         return;

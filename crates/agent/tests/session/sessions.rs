@@ -365,3 +365,93 @@ async fn settings_out_of_range_are_refused_before_anything_else() {
     );
     assert_eq!(edge.sessions(), 0);
 }
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_given_up() {
+    let edge = FakeEdge::start().await;
+    let second = Duration::from_secs(1);
+    let agent = builder(&edge)
+        .heartbeat(second, second)
+        .connect()
+        .await
+        .expect("connected");
+    let first = edge.session(0).await;
+    edge.script(|script| script.mute = true);
+    let lost = status(&agent, "the loss", |status| {
+        status.state == SessionState::Reconnecting
+    });
+    assert_eq!(lost.await.error.expect("why").code, Code::ServerUnreachable);
+    edge.script(|script| script.mute = false);
+    edge.session(1).await;
+    first.ended().await;
+}
+
+/// A proxy that takes one CONNECT after another and remembers what was asked for.
+async fn http_proxy() -> (std::net::SocketAddr, tokio::sync::mpsc::Receiver<String>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let addr = listener.local_addr().expect("bound");
+    let (asked, requests) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(near.read_u8().await.expect("a request"));
+                }
+                let head = String::from_utf8(head).expect("text");
+                let target = head.split(' ').nth(1).expect("a target").to_owned();
+                let mut far = tokio::net::TcpStream::connect(&target)
+                    .await
+                    .expect("connected");
+                asked.send(head).await.expect("the test listens");
+                near.write_all(b"HTTP/1.1 200 OK\r\n\r\n")
+                    .await
+                    .expect("sent");
+                // It ends with either side.
+                tokio::io::copy_bidirectional(&mut near, &mut far)
+                    .await
+                    .ok();
+            });
+        }
+    });
+    (addr, requests)
+}
+
+#[tokio::test]
+async fn both_control_and_channels_go_through_the_proxy() {
+    let edge = FakeEdge::start().await;
+    let (proxy, mut requests) = http_proxy().await;
+    let agent = builder(&edge)
+        .proxy_url(format!("http://user:pass@{proxy}"))
+        .connect();
+    let agent = soon("the session", agent).await.expect("connected");
+    let head = requests.recv().await.expect("a CONNECT");
+    assert!(
+        head.starts_with(&format!("CONNECT {} HTTP/1.1", edge.addr)),
+        "{head}"
+    );
+    assert!(
+        head.contains("Proxy-Authorization: Basic dXNlcjpwYXNz"),
+        "{head}"
+    );
+    edge.session(0).await.channels(1).await;
+    soon("the channel's CONNECT", requests.recv())
+        .await
+        .expect("a CONNECT");
+    drop(agent);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_named_without_its_password() {
+    let edge = FakeEdge::start().await;
+    let nowhere = crate::edge::closed_port().await;
+    let agent = builder(&edge).proxy_url(format!("socks5://user:hunter2@{nowhere}"));
+    let error = soon("the failure", agent.connect())
+        .await
+        .expect_err("no proxy");
+    assert_eq!(error.code, Code::ProxyConnectFailed);
+    assert!(!format!("{error:?}").contains("hunter2"));
+}
