@@ -110,6 +110,7 @@ async fn forward(
         }
     };
     record.close(end);
+    drop(to); // the service learns of a reset now; settling may take as long as the edge needs
     settle(context, from.finish()).await
 }
 

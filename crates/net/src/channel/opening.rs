@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use portcullis_model::{Code, Error};
 use portcullis_proto::FrameType;
 use portcullis_proto::frame::decode_reason;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::abort::AbortHandle;
 use super::link::{Event, Link};
@@ -68,7 +68,7 @@ impl EdgeOpening {
                     Ok(Some(why)) => why,
                     Ok(None) | Err(_) => Error::of(Code::UpstreamUnreachable),
                 };
-                Err((why, released(self.link).await))
+                Err((why, released(self.link, deadline).await))
             }
             _ => {
                 let why = self
@@ -159,7 +159,8 @@ impl AgentOpening {
         poll_fn(|cx| Poll::Ready(self.link.put_reason(cx, FrameType::Refused, Some(why))))
             .await
             .ok()?;
-        released(self.link).await
+        let long_enough = Instant::now() + REFUSAL_TIMEOUT;
+        released(self.link, long_enough).await
     }
 
     /// The edge gave the open up: settles it.
@@ -190,7 +191,7 @@ fn poll_event(link: &mut Link, cx: &mut Context<'_>) -> Poll<io::Result<Event>> 
 }
 
 /// After a refusal both ends only have RELEASED to say (and the edge perhaps a RESET that crossed).
-async fn released(mut link: Box<Link>) -> Option<Channel> {
+async fn released(mut link: Box<Link>, deadline: Instant) -> Option<Channel> {
     let settled = poll_fn(|cx| -> Poll<io::Result<()>> {
         loop {
             if link.state.may_release() {
@@ -210,6 +211,7 @@ async fn released(mut link: Box<Link>) -> Option<Channel> {
             }
         }
     });
-    let settled = timeout(REFUSAL_TIMEOUT, settled).await;
+    let until = deadline.min(Instant::now() + REFUSAL_TIMEOUT);
+    let settled = timeout_at(until, settled).await;
     matches!(settled, Ok(Ok(()))).then_some(Channel { link })
 }
