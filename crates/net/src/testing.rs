@@ -57,7 +57,7 @@ pub(crate) async fn clog(stream: &TcpStream) -> usize {
     let chunk = vec![7; 64 * 1024];
     let mut sent = 0;
     // Clogged is: not writable for as long as a relay would need to make room many times over.
-    while tokio::time::timeout(Duration::from_millis(300), stream.writable())
+    while tokio::time::timeout(Duration::from_secs(1), stream.writable())
         .await
         .is_ok()
     {
