@@ -45,10 +45,13 @@ fn panicked(info: &std::panic::PanicHookInfo<'_>) {
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("no message");
     tracing::error!(code = "PTC_INTERNAL", place, "panic: {text}");
+    let code = portcullis_model::Code::Internal;
+    output::note(&format!(
+        "error: {} ({place}: {text})\n  code: {code}\n  remedy: {}",
+        code.title(),
+        code.remedy()
+    ));
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
-        output::note(&format!(
-            "panic at {place}: {text}\n{}",
-            std::backtrace::Backtrace::force_capture()
-        ));
+        output::note(&std::backtrace::Backtrace::force_capture().to_string());
     }
 }

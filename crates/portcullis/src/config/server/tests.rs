@@ -178,6 +178,18 @@ fn what_is_wrong_is_named_by_its_path() {
             &["endpoints[0].url: "],
         ),
         (
+            "endpoints: [{port: 1, upstream: 'x:1', cidr_allow: [nowhere]}]",
+            &["endpoints[0].traffic_policy: "],
+        ),
+        (
+            "endpoints: [{port: 1, upstream: 'x:1', traffic_policy: {on_x: []}}]",
+            &["endpoints[0].traffic_policy: "],
+        ),
+        (
+            "resolver: {servers: [dns.example.com]}",
+            &["resolver.servers"],
+        ),
+        (
             "endpoints: [{port: 1}]",
             &["endpoints[0]: `upstream` is required"],
         ),
