@@ -50,10 +50,14 @@ pub(crate) fn note(text: &str) {
     }
 }
 
-/// Standard output is gone: a closed pipe is the reader's choice, anything else is a failure.
+/// Standard output is gone: a closed pipe is the reader's choice, a terminal that hung up is told by
+/// its signal, anything else is a failure.
 fn give_up(error: &io::Error) {
     if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);
+    }
+    if error.raw_os_error() == Some(nix::libc::EIO) {
+        return;
     }
     note(&format!("error: cannot write to standard output: {error}"));
     std::process::exit(1);
