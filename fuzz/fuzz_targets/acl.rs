@@ -8,7 +8,9 @@ use portcullis_model::acl::{Acl, BindRequest};
 use portcullis_model::url::{UrlRequest, parse};
 
 fuzz_target!(|text: &str| {
-    let (wanted, rules) = text.split_once('\n').unwrap_or(("tcp://edge.example.com:443", text));
+    let (wanted, rules) = text
+        .split_once('\n')
+        .unwrap_or(("tcp://edge.example.com:443", text));
     let rules: Vec<String> = rules.lines().map(str::to_owned).collect();
     let Ok(acl) = Acl::parse(&rules) else {
         return;

@@ -10,7 +10,11 @@ use portcullis_agent::{AgentConfig, Overrides};
 
 fuzz_target!(|text: &str| {
     // A file's absolute name would be opened as it is.
-    if text.contains("/etc") || text.contains("/proc") || text.contains("/dev") || text.contains("/sys") {
+    if text.contains("/etc")
+        || text.contains("/proc")
+        || text.contains("/dev")
+        || text.contains("/sys")
+    {
         return;
     }
     if let Err(error) = AgentConfig::parse(text, Path::new("/nonexistent"), &Overrides::default()) {

@@ -20,7 +20,9 @@ fn act(state: &mut ChannelState, choice: u8) {
     };
     // A frame that isn't allowed closes the channel; an honest side doesn't try.
     if state.clone().on_send(kind, open).is_ok() {
-        state.on_send(kind, open).expect("it was allowed a moment ago");
+        state
+            .on_send(kind, open)
+            .expect("it was allowed a moment ago");
     }
 }
 
@@ -43,7 +45,11 @@ fuzz_target!(|data: &[u8]| {
     let Some((role, mut rest)) = data.split_first() else {
         return;
     };
-    let mut state = ChannelState::new(if role % 2 == 0 { Role::Edge } else { Role::Agent });
+    let mut state = ChannelState::new(if role % 2 == 0 {
+        Role::Edge
+    } else {
+        Role::Agent
+    });
     while let Some(([choice, head @ ..], tail)) = rest.split_first_chunk::<9>() {
         act(&mut state, *choice);
         let Ok(header) = Header::decode(*head) else {

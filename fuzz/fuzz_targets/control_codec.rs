@@ -29,7 +29,10 @@ fn again<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
         return;
     };
     let mut rest = bytes.as_slice();
-    assert_eq!(Decoder::new().next::<M>(&mut rest).as_ref(), Ok(&Some(clone(message))));
+    assert_eq!(
+        Decoder::new().next::<M>(&mut rest).as_ref(),
+        Ok(&Some(clone(message)))
+    );
     assert!(rest.is_empty());
 }
 

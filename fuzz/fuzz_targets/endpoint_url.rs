@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis_model::url::{UrlRequest, parse};
 use portcullis_model::Binding;
+use portcullis_model::url::{UrlRequest, parse};
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, text)) = data.split_first() else {
@@ -14,7 +14,12 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(text) else {
         return;
     };
-    let asked = [None, Some(Binding::Public), Some(Binding::Internal), Some(Binding::Kubernetes)];
+    let asked = [
+        None,
+        Some(Binding::Public),
+        Some(Binding::Internal),
+        Some(Binding::Kubernetes),
+    ];
     let Ok((binding, request)) = parse(text, asked[usize::from(choice % 4)]) else {
         return;
     };

@@ -21,10 +21,27 @@ fn again(header: &Header) {
     let bytes = encode(header.version, client, server, &header.tlvs);
     // An IPv4 address in IPv6 clothes is written as what it is.
     let plain = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
-    let canonical = Header { addresses: Some((plain(client), plain(server))), ..header.clone() };
-    let parsed = parse(&bytes).expect("its own form").expect("the whole of it");
-    let seen = parsed.0.addresses.map(|(client, server)| (plain(client), plain(server)));
-    assert_eq!((Header { addresses: seen, ..parsed.0 }, parsed.1), (canonical, bytes.len()));
+    let canonical = Header {
+        addresses: Some((plain(client), plain(server))),
+        ..header.clone()
+    };
+    let parsed = parse(&bytes)
+        .expect("its own form")
+        .expect("the whole of it");
+    let seen = parsed
+        .0
+        .addresses
+        .map(|(client, server)| (plain(client), plain(server)));
+    assert_eq!(
+        (
+            Header {
+                addresses: seen,
+                ..parsed.0
+            },
+            parsed.1
+        ),
+        (canonical, bytes.len())
+    );
 }
 
 fuzz_target!(|data: &[u8]| {

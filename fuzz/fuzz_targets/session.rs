@@ -32,7 +32,10 @@ fn hello() -> Hello {
 
 /// Whether the session is over; `Close` must come last and only once.
 fn check<M, E>(actions: &[Action<M, E>]) -> bool {
-    let closes = actions.iter().filter(|action| matches!(action, Action::Close(_))).count();
+    let closes = actions
+        .iter()
+        .filter(|action| matches!(action, Action::Close(_)))
+        .count();
     assert!(closes <= 1);
     assert!(closes == 0 || matches!(actions.last(), Some(Action::Close(_))));
     closes == 1
@@ -45,7 +48,9 @@ fn agent(data: &[u8]) {
     for (turn, mut part) in data.chunks(64).enumerate() {
         now += Duration::from_millis(u64::from(part[0]) * 100);
         let mut over = check(&machine.handle_timeout(now));
-        if turn % 3 == 0 && let Ok((_, actions)) = machine.bind(now, Bind::default()) {
+        if turn % 3 == 0
+            && let Ok((_, actions)) = machine.bind(now, Bind::default())
+        {
             over |= check(&actions);
         }
         while !over {
@@ -72,7 +77,8 @@ fn edge(data: &[u8]) {
         Ok(Some(FirstMessage::Hello(theirs))) => theirs,
         _ => hello(),
     };
-    let Ok(mut machine) = EdgeMachine::accept(Duration::ZERO, &hello, EdgeSettings::default()) else {
+    let Ok(mut machine) = EdgeMachine::accept(Duration::ZERO, &hello, EdgeSettings::default())
+    else {
         return;
     };
     machine.welcome(Duration::ZERO, spec());
