@@ -92,6 +92,18 @@ impl std::str::FromStr for WebAddr {
     }
 }
 
+/// A missing token, with what a newcomer most likely lacks.
+fn explained(error: Error) -> Error {
+    if error.code != Code::AuthtokenMissing {
+        return error;
+    }
+    let message = "no authtoken was given, and no server on this machine left a join string; `portcullis server` starts one";
+    Error {
+        message: message.to_owned(),
+        ..error
+    }
+}
+
 /// What happens to the process when an endpoint is refused at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
@@ -155,7 +167,7 @@ pub(crate) async fn run(config: AgentConfig, work: Work, args: &AgentArgs) -> Re
     if let Some(dir) = &state_dir {
         builder = builder.state_dir(dir);
     }
-    let agent = builder.start()?;
+    let agent = builder.start().map_err(explained)?;
     let console = console::Console::start(mode, agent.status());
     let local_api = match state_dir {
         Some(dir) => local_api(&config, &agent, dir).await,
