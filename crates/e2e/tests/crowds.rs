@@ -111,10 +111,10 @@ async fn one_source_over_its_limit_is_refused_with_a_reason_and_others_are_not()
         stream.read_u8().await.expect("echo");
         held.push(stream);
     }
-    let mut over = TcpStream::connect(agent.addr())
-        .await
-        .expect("the kernel accepts");
-    assert!(over.read_u8().await.is_err(), "over the limit");
+    // The reset may come before `connect` returns, or after.
+    if let Ok(mut over) = TcpStream::connect(agent.addr()).await {
+        assert!(over.read_u8().await.is_err(), "over the limit");
+    }
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket
         .bind("127.0.0.9:0".parse().expect("an address"))
