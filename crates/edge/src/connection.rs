@@ -77,10 +77,8 @@ async fn story(
         .upstream
         .relay(client, &established.limits, &counters, kill.token())
         .await;
-    (
-        reason(end, &established.upstream, &kill),
-        Some(established.upstream),
-    )
+    let over_agent = matches!(established.upstream, Upstream::Channel(_));
+    (reason(end, over_agent, &kill), Some(established.upstream))
 }
 
 /// Source, route, admit, decide, open. A failed open routes the next member and decides afresh: at
@@ -169,7 +167,7 @@ async fn unless_gone<T>(
 
 /// The reason that the end of a relay stands for. What breaks on an agent's channel is the agent's: its
 /// upstream's end comes as FIN or RST.
-fn reason(end: RelayEnd, upstream: &Upstream, kill: &KillSwitch) -> Ended {
+fn reason(end: RelayEnd, over_agent: bool, kill: &KillSwitch) -> Ended {
     match end {
         RelayEnd::Finished {
             first: Side::Client,
@@ -186,11 +184,11 @@ fn reason(end: RelayEnd, upstream: &Upstream, kill: &KillSwitch) -> Ended {
         RelayEnd::Failed {
             side: Side::Upstream,
             source,
-        } => match upstream {
-            Upstream::Channel(_) => kill
+        } => match over_agent {
+            true => kill
                 .why()
                 .unwrap_or_else(|| failed(CloseReason::AgentLost, &source)),
-            Upstream::Direct(_) => failed(CloseReason::UpstreamFailed, &source),
+            false => failed(CloseReason::UpstreamFailed, &source),
         },
         RelayEnd::Idle => CloseReason::IdleTimeout.into(),
         RelayEnd::ClientIdle => CloseReason::ClientIdleTimeout.into(),
@@ -242,5 +240,60 @@ impl Traffic for Bytes {
     }
     fn first_byte(&self) -> Option<Duration> {
         self.0.first_byte_from(Side::Upstream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(end: RelayEnd, over_agent: bool) -> CloseReason {
+        reason(end, over_agent, &KillSwitch::default()).reason
+    }
+
+    #[test]
+    fn every_end_of_a_relay_has_its_reason() {
+        use CloseReason as Reason;
+        let broke = |side| RelayEnd::Failed {
+            side,
+            source: std::io::ErrorKind::TimedOut.into(),
+        };
+        let (client, upstream) = (Side::Client, Side::Upstream);
+        let finished = |first| RelayEnd::Finished { first };
+        assert_eq!(of(finished(client), false), Reason::ClientFinished);
+        assert_eq!(of(finished(upstream), true), Reason::UpstreamFinished);
+        assert_eq!(
+            of(RelayEnd::Reset { by: client }, true),
+            Reason::ClientReset
+        );
+        assert_eq!(
+            of(RelayEnd::Reset { by: upstream }, true),
+            Reason::UpstreamReset
+        );
+        assert_eq!(of(broke(client), true), Reason::ClientFailed);
+        assert_eq!(of(broke(upstream), false), Reason::UpstreamFailed);
+        assert_eq!(of(broke(upstream), true), Reason::AgentLost);
+        assert_eq!(of(RelayEnd::Idle, false), Reason::IdleTimeout);
+        assert_eq!(of(RelayEnd::ClientIdle, false), Reason::ClientIdleTimeout);
+        assert_eq!(of(RelayEnd::ServerIdle, false), Reason::ServerIdleTimeout);
+        assert_eq!(of(RelayEnd::HalfCloseIdle, false), Reason::HalfCloseTimeout);
+    }
+
+    #[test]
+    fn who_ends_a_connection_names_the_reason() {
+        let kill = KillSwitch::default();
+        kill.kill(CloseReason::AgentLost);
+        assert_eq!(killed(&kill, true).reason, CloseReason::AgentLost);
+        assert_eq!(killed(&kill, false).reason, CloseReason::AgentLostUnknown);
+        let kill = KillSwitch::default();
+        kill.kill(CloseReason::SessionStopped);
+        let lost = RelayEnd::Failed {
+            side: Side::Upstream,
+            source: std::io::ErrorKind::Other.into(),
+        };
+        assert_eq!(
+            reason(lost, true, &kill).reason,
+            CloseReason::SessionStopped
+        );
     }
 }

@@ -127,8 +127,6 @@ reasons! {
     ProxyHeaderInvalid = "proxy_header_invalid", Client, WARN, Reset, retry false, Some(Code::ProxyHeaderInvalid);
     /// Nothing is online at the address.
     NoEndpoint = "no_endpoint", Operator, INFO, Reset, retry false, Some(Code::ListenerNoEndpoint);
-    /// The node has as many connections as it may.
-    LimitGlobal = "limit_global", Limit, WARN, Reset, retry false, Some(Code::LimitGlobal);
     /// The endpoint has as many connections as it may.
     LimitEndpoint = "limit_endpoint", Limit, WARN, Reset, retry false, Some(Code::LimitEndpoint);
     /// The source address has as many connections as it may.

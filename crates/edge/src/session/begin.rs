@@ -148,12 +148,7 @@ fn tell(node: &Arc<Node>, superseded: Superseded) {
     // lets the older win. The newer is then a duplicate, and must not.
     let retry = superseded.code == Code::AgentFenced;
     drop(task::spawn("supersede", async move {
-        old.command(Command::End {
-            error,
-            retry,
-            why,
-        })
-        .await
+        old.command(Command::End { error, retry, why }).await
     }));
 }
 

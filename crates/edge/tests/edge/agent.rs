@@ -54,6 +54,8 @@ pub(crate) enum Manner {
     Serves,
     /// Takes every open and never says how it went.
     NeverAnswers,
+    /// Refuses every open with a code.
+    Refuses(Code),
     /// Opens no channel.
     BringsNoChannels,
 }
@@ -317,6 +319,10 @@ impl Channels {
             assert!(first_bytes.is_empty(), "the edge sends no first bytes");
             if self.manner == Manner::NeverAnswers {
                 std::future::pending::<()>().await;
+            }
+            if let Manner::Refuses(code) = self.manner {
+                channel = opening.refuse(&Error::of(code)).await;
+                continue;
             }
             let upstream = self
                 .upstreams

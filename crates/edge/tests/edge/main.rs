@@ -7,5 +7,6 @@ mod limits;
 mod paths;
 mod policy;
 mod ports;
+mod reasons;
 mod sessions;
 mod shutdown;
