@@ -1,4 +1,5 @@
-//! The load generator: bulk, short connections, round trips. One runtime carries client and backend.
+//! The load generator: bulk, short connections, round trips. Client and backend are a thread each, in
+//! processes of their own, so that neither waits for the other's tasks.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ pub struct Figure {
     pub count: u64,
 }
 
-/// The backend: the first byte of a connection chooses what it does.
+/// The backend, for a process of its own: the first byte of a connection chooses what it does.
 pub async fn backend() -> Upstream {
     Upstream::serve(|mut stream| async move {
         // A connection that was cut short is the client's business; it counts what arrived.

@@ -1,18 +1,25 @@
 //! `make bench`: direct, server and server with agent, interleaved, several rounds, in one run.
 //! Writes `docs/bench/path.md` and `docs/bench/path.json`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis_e2e::bench::load::{self, Direction};
 use portcullis_e2e::bench::report::Report;
 use portcullis_e2e::bench::target::Target;
+use portcullis_e2e::{Process, eventually};
 
 /// Connections held for the memory figure.
 const IDLE: u32 = 2_000;
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("backend") {
+        let backend = load::backend().await;
+        println!("{}", backend.addr);
+        std::future::pending::<()>().await;
+    }
     let number = |name: &str, default: u64| {
         std::env::var(name)
             .ok()
@@ -21,7 +28,13 @@ async fn main() -> anyhow::Result<()> {
     };
     let rounds = number("BENCH_ROUNDS", 5);
     let time = Duration::from_millis(number("BENCH_MILLIS", 1_000));
-    let backend = load::backend().await;
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg("backend");
+    let backend = Process::start("backend", command);
+    let addr: SocketAddr = eventually("the backend listens", || async {
+        backend.output().trim().parse().ok()
+    })
+    .await;
     let mut report = Report::default();
     for round in 1..=rounds {
         // Another order each round: what drifts with time falls on each target alike.
@@ -29,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
         names.rotate_left(round as usize % Target::NAMES.len());
         for name in names {
             eprintln!("round {round} of {rounds}: {name}");
-            let target = Target::start(name, backend.addr).await;
+            let target = Target::start(name, addr).await;
             measure(name, &target, time, &mut report).await?;
         }
     }
