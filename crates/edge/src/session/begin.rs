@@ -12,6 +12,7 @@ use portcullis_proto::session::{EdgeSettings, WelcomeSpec};
 use portcullis_proto::{EdgeMachine, SessionKey};
 use portcullis_store::{NewSession, Superseded};
 use portcullis_telemetry::{CloseReason, Ended};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Actor;
@@ -41,41 +42,20 @@ pub(crate) async fn serve(
         }
     };
     drop(pending);
-    let (session, mailbox) = Session::new(
-        opened.id.clone(),
-        opened.account.clone(),
-        opened.credential.clone(),
-        key.clone(),
-        hello.remote_management,
-        node.records.clone(),
-    );
-    node.sessions.insert(Arc::clone(&session));
-    node.records.metrics().sessions_opened.inc();
-    node.records.metrics().sessions_open.inc();
+    let (session, mailbox) = register(&node, &opened, &key, &hello);
     tracing::info!(session = %opened.id, account = %opened.account, agent = %opened.agent, %peer, version = opened.agent_version, "session opened");
-    let spec = WelcomeSpec {
-        session_id: opened.id,
-        session_key: key,
-        node: node.config.node.clone(),
-        region: node.config.region.clone(),
-        account: opened.account,
-        server_version: node.config.server_version.clone(),
-        channels_idle_min: CHANNELS_IDLE_MIN,
-        public_host: node.config.public_host.clone(),
-    };
-    let welcome = machine.welcome(start.elapsed(), spec);
+    let welcome = machine.welcome(start.elapsed(), words(&node, opened, key));
     if node.draining.is_cancelled() {
         // The drain began while the registry worked, and has told only those that it found.
-        let (error, why) = (
-            Error::of(Code::ServerDraining),
-            Ended::from(CloseReason::Drained),
-        );
-        let end = Command::End {
-            error,
-            retry: true,
-            why,
-        };
-        session.command(end).await;
+        let error = Error::of(Code::ServerDraining);
+        let why = Ended::from(CloseReason::Drained);
+        session
+            .command(Command::End {
+                error,
+                retry: true,
+                why,
+            })
+            .await;
     }
     let (reader, writer) = tokio::io::split(stream);
     let mut snapshots = node.registry.watch();
@@ -101,6 +81,41 @@ pub(crate) async fn serve(
         None => actor.run().await,
     }
     Ok(())
+}
+
+/// Puts the session where connections, channels and commands find it.
+fn register(
+    node: &Node,
+    opened: &TunnelSession,
+    key: &SessionKey,
+    hello: &Hello,
+) -> (Arc<Session>, mpsc::Receiver<Command>) {
+    let (session, mailbox) = Session::new(
+        opened.id.clone(),
+        opened.account.clone(),
+        opened.credential.clone(),
+        key.clone(),
+        hello.remote_management,
+        node.records.clone(),
+    );
+    node.sessions.insert(Arc::clone(&session));
+    node.records.metrics().sessions_opened.inc();
+    node.records.metrics().sessions_open.inc();
+    (session, mailbox)
+}
+
+/// What the welcome says.
+fn words(node: &Node, opened: TunnelSession, key: SessionKey) -> WelcomeSpec {
+    WelcomeSpec {
+        session_id: opened.id,
+        session_key: key,
+        node: node.config.node.clone(),
+        region: node.config.region.clone(),
+        account: opened.account,
+        server_version: node.config.server_version.clone(),
+        channels_idle_min: CHANNELS_IDLE_MIN,
+        public_host: node.config.public_host.clone(),
+    }
 }
 
 async fn open(
