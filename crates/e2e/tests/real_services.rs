@@ -189,14 +189,8 @@ async fn an_rdp_client_negotiates_and_finishes_tls() {
         agent.port()
     ))
     .await;
-    let answered = out.contains("Authentication only")
-        || out.contains("exit status")
-        || out.contains("freerdp_connect");
-    assert!(
-        answered
-            && !out.contains("ERRCONNECT_CONNECT_FAILED")
-            && !out.contains("ERRCONNECT_TLS_CONNECT_FAILED"),
-        "{out}"
-    );
+    // Zero: it came through the negotiation and TLS to where xrdp would ask for a login.
+    assert!(out.contains("Authentication only, exit status 0"), "{out}");
+    drop(agent);
     stack.balanced().await;
 }
