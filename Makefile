@@ -25,12 +25,12 @@ check: ## the quick part: format, clippy, tidy, unit tests
 tools: ## what tests and benches need beyond Debian's packages, into .tools/
 	@scripts/tools.sh
 
-bench: ## ratios against a direct connection, side by side in one run; writes docs/bench/
+bench: ## criterion, then ratios against a direct connection, side by side in one run; writes docs/bench/
 	@scripts/install-deps.sh test
 	@scripts/bench.sh
 
-bench-pure: ## criterion, for the parts without I/O
-	$(CARGO) bench --locked --package portcullis-policy --package portcullis-model
+bench-pure: ## criterion alone, at length, for the parts without I/O
+	$(CARGO) bench --locked --package portcullis-policy --package portcullis-model --bench '*'
 
 docs: ## writes the generated documents
 	$(CARGO) xtask docs

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# The benchmark of the path, on the release binary, in a network namespace of its own with cubic:
+# Criterion for the parts without I/O (BENCH_PURE=no leaves it out), then the benchmark of the path, on the release binary, in a network namespace of its own with cubic:
 # machines whose default is BBR pace a single loopback stream, and then every proxy looks the same.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ "${BENCH_PURE:-yes}" = yes ]; then
+  cargo bench --locked --package portcullis-policy --package portcullis-model --bench '*' -- --quick --noplot
+fi
 cargo build --release --locked --package portcullis --package portcullis-e2e --bin portcullis --bin portcullis-bench
 export PORTCULLIS_BIN="$PWD/target/release/portcullis"
 bench="$PWD/target/release/portcullis-bench"
