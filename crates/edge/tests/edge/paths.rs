@@ -150,11 +150,11 @@ async fn an_upstream_that_the_agent_cannot_reach_resets_the_client_and_comes_bac
 async fn a_pool_spreads_over_its_members_and_passes_over_the_one_that_fails() {
     let bed = Bed::start().await;
     let first = bed
-        .direct_with("tcp://edge.test:20500", echo("1").await, |spec| {
+        .direct_with("tcp://edge.test:9500", echo("1").await, |spec| {
             spec.pooling_enabled = true
         })
         .await;
-    bed.direct_with("tcp://edge.test:20500", echo("2").await, |spec| {
+    bed.direct_with("tcp://edge.test:9500", echo("2").await, |spec| {
         spec.pooling_enabled = true
     })
     .await;
@@ -167,7 +167,7 @@ async fn a_pool_spreads_over_its_members_and_passes_over_the_one_that_fails() {
         2,
         "one member in 64 draws has a chance of 2^-63"
     );
-    bed.direct_with("tcp://edge.test:20500", nobody().await, |spec| {
+    bed.direct_with("tcp://edge.test:9500", nobody().await, |spec| {
         spec.pooling_enabled = true
     })
     .await;
@@ -189,9 +189,9 @@ async fn an_agent_in_a_pool_that_is_gone_is_passed_over() {
     let (_, token) = bed.credential().await;
     let mut one = Agent::connect(&bed, &Identity::new(1, token.clone())).await;
     let mut two = Agent::connect(&bed, &Identity::new(2, token)).await;
-    bed.reserve(20_501).await;
+    bed.reserve(9_501).await;
     let bind = || Bind {
-        url: "tcp://edge.test:20501".to_owned(),
+        url: "tcp://edge.test:9501".to_owned(),
         pooling_enabled: true,
         ..Bind::default()
     };

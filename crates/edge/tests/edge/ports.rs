@@ -9,20 +9,20 @@ use portcullis_telemetry::{EndpointState, NodeCommands as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::agent::{Agent, Identity};
-use crate::bed::{Bed, PATIENCE, dial, echo, eventually, exchange, greeting};
+use crate::bed::{Bed, PATIENCE, dial, echo, eventually, exchange, free_port, greeting};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_opens_with_its_endpoint_and_closes_behind_it_while_connections_go_on() {
     let bed = Bed::start().await;
     let (_, token) = bed.credential().await;
     let mut agent = Agent::connect(&bed, &Identity::new(1, token)).await;
-    let address = SocketAddr::new(bed.ip, 20_700);
+    let address = SocketAddr::new(bed.ip, 9_700);
     assert!(
         TcpStream::connect(address).await.is_err(),
         "no endpoint, no listener"
     );
-    bed.reserve(20_700).await;
-    let bound = agent.bind("tcp://edge.test:20700", echo("e").await).await;
+    bed.reserve(9_700).await;
+    let bound = agent.bind("tcp://edge.test:9700", echo("e").await).await;
     let mut client = dial(address);
     greeting(&mut client, 1).await;
     bed.registry
@@ -40,11 +40,11 @@ async fn a_port_opens_with_its_endpoint_and_closes_behind_it_while_connections_g
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_reported_and_tried_again() {
     let bed = Bed::start().await;
-    let address = SocketAddr::new(bed.ip, 20_701);
+    let address = SocketAddr::new(bed.ip, 9_701);
     let holder = TcpListener::bind(address).await.expect("free");
     let spec = DirectSpec {
         name: "taken".to_owned(),
-        url: "tcp://edge.test:20701".to_owned(),
+        url: "tcp://edge.test:9701".to_owned(),
         upstream: format!("tcp://{}", echo("e").await),
         ..DirectSpec::default()
     };
@@ -72,12 +72,12 @@ async fn an_agent_is_told_that_its_port_is_taken() {
     let bed = Bed::start().await;
     let (_, token) = bed.credential().await;
     let mut agent = Agent::connect(&bed, &Identity::new(1, token)).await;
-    bed.reserve(20_702).await;
-    let _holder = TcpListener::bind(SocketAddr::new(bed.ip, 20_702))
+    bed.reserve(9_702).await;
+    let _holder = TcpListener::bind(SocketAddr::new(bed.ip, 9_702))
         .await
         .expect("free");
     let bind = Bind {
-        url: "tcp://edge.test:20702".to_owned(),
+        url: "tcp://edge.test:9702".to_owned(),
         ..Bind::default()
     };
     let refused = agent
@@ -86,10 +86,7 @@ async fn an_agent_is_told_that_its_port_is_taken() {
         .expect_err("taken");
     assert_eq!(refused.code, Code::PortTaken);
     assert!(
-        bed.registry
-            .snapshot()
-            .public("edge.test", 20_702)
-            .is_none(),
+        bed.registry.snapshot().public("edge.test", 9_702).is_none(),
         "nothing stays bound"
     );
     bed.finish().await;
@@ -123,12 +120,6 @@ async fn a_random_address_on_a_taken_port_is_drawn_again() {
     bed.finish().await;
 }
 
-/// A port that is free on all addresses.
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind("0.0.0.0:0").await.expect("listener");
-    listener.local_addr().expect("address").port()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn dedicated_addresses_share_a_port_with_each_other_and_with_a_shared_host() {
     let mut ips = Vec::new();
@@ -158,7 +149,7 @@ async fn dedicated_addresses_share_a_port_with_each_other_and_with_a_shared_host
         |_| {},
     )
     .await;
-    let port = free_port().await;
+    let port = free_port();
     for (tag, at) in [("0", 0), ("1", 1)] {
         let new = NewAddress {
             kind: Some(AddressKind::Host),

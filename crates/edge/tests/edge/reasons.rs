@@ -9,7 +9,7 @@ use portcullis_store::{BindSpec, DirectSpec, IpPool, NewSession, PoolIp};
 use portcullis_telemetry::CloseReason;
 
 use crate::agent::{Agent, Identity, Manner};
-use crate::bed::{Bed, assert_reset, dial, echo, ending, nobody};
+use crate::bed::{Bed, assert_reset, dial, echo, ending, free_port, nobody};
 
 async fn direct(bed: &Bed, upstream: &str) -> Endpoint {
     let change = |spec: &mut DirectSpec| upstream.clone_into(&mut spec.upstream);
@@ -83,7 +83,8 @@ async fn an_address_of_this_node_without_an_endpoint_is_reset() {
         .await
         .expect("reserved");
     // On all addresses, for the shared host; the dedicated IP has nothing at this port.
-    let shared = bed.direct("tcp://", echo("s").await).await;
+    let url = format!("tcp://edge.test:{}", free_port());
+    let shared = bed.direct(&url, echo("s").await).await;
     assert_reset(&mut dial(SocketAddr::new(own, shared.url.port()))).await;
     bed.closed(CloseReason::NoEndpoint).await;
     bed.finish().await;
@@ -120,7 +121,7 @@ async fn an_agents_other_refusals_are_the_agents() {
 async fn an_endpoint_whose_session_is_not_connected_here_is_passed_over_or_ends_as_gone() {
     let bed = Bed::start().await;
     let (credential, _) = bed.credential().await;
-    bed.reserve(20_810).await;
+    bed.reserve(9_810).await;
     let new = NewSession {
         credential,
         agent: AgentId::new(1_700_000_000, [9; 16]),
@@ -141,7 +142,7 @@ async fn an_endpoint_whose_session_is_not_connected_here_is_passed_over_or_ends_
         .value
         .session;
     let spec = BindSpec {
-        url: "tcp://edge.test:20810".to_owned(),
+        url: "tcp://edge.test:9810".to_owned(),
         pooling_enabled: true,
         ..BindSpec::default()
     };
@@ -158,7 +159,7 @@ async fn an_endpoint_whose_session_is_not_connected_here_is_passed_over_or_ends_
     let (_, token) = bed.credential().await;
     let mut agent = Agent::connect(&bed, &Identity::new(1, token)).await;
     let bind = Bind {
-        url: "tcp://edge.test:20810".to_owned(),
+        url: "tcp://edge.test:9810".to_owned(),
         pooling_enabled: true,
         ..Bind::default()
     };

@@ -278,9 +278,9 @@ async fn an_update_changes_the_policy_in_place() {
 async fn an_agent_lost_before_its_verdict_is_not_tried_again_elsewhere() {
     let bed = Bed::start().await;
     let (_, token) = bed.credential().await;
-    bed.reserve(20_800).await;
+    bed.reserve(9_800).await;
     let pooled = || Bind {
-        url: "tcp://edge.test:20800".to_owned(),
+        url: "tcp://edge.test:9800".to_owned(),
         pooling_enabled: true,
         ..Bind::default()
     };
@@ -299,7 +299,7 @@ async fn an_agent_lost_before_its_verdict_is_not_tried_again_elsewhere() {
     })
     .await;
     // Another member is there now, and must not get what the first may have had.
-    bed.direct_with("tcp://edge.test:20800", echo("e").await, |spec| {
+    bed.direct_with("tcp://edge.test:9800", echo("e").await, |spec| {
         spec.pooling_enabled = true
     })
     .await;
