@@ -81,8 +81,8 @@ async fn story(
     (reason(end, over_agent, &kill), Some(established.upstream))
 }
 
-/// Source, route, admit, decide, open. A failed open routes the next member and decides afresh: at
-/// most three, under one deadline.
+/// Source, route, admit, decide, open. A failed open, or a member that is full, routes the next one and
+/// decides afresh: at most three, under one deadline.
 async fn establish(
     node: &Node,
     client: &mut TcpConn,
@@ -106,9 +106,14 @@ async fn establish(
         );
         record.set_entry(&entry.endpoint);
         let caps = limits::caps(server, snapshot.plan(account), &own);
-        let mut admitted = node
-            .admission
-            .admit(id, account, source.client.ip(), caps)?;
+        let admitted = node.admission.admit(id, account, source.client.ip(), caps);
+        let mut admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(full) => {
+                tries.failed(id, full.into())?;
+                continue;
+            }
+        };
         let conn = Conn::new(source.client, source.server);
         let target = decide::decide(node, &snapshot, entry, conn, &tries, record)?;
         let limits = limits::merged(&own, &target.endpoint.limits);

@@ -128,7 +128,7 @@ reasons! {
     /// Nothing is online at the address.
     NoEndpoint = "no_endpoint", Operator, INFO, Reset, retry false, Some(Code::ListenerNoEndpoint);
     /// The endpoint has as many connections as it may.
-    LimitEndpoint = "limit_endpoint", Limit, WARN, Reset, retry false, Some(Code::LimitEndpoint);
+    LimitEndpoint = "limit_endpoint", Limit, WARN, Reset, retry true, Some(Code::LimitEndpoint);
     /// The source address has as many connections as it may.
     LimitSource = "limit_source", Limit, INFO, Reset, retry false, Some(Code::LimitSource);
     /// The account has as many connections as it may.

@@ -36,6 +36,26 @@ async fn an_endpoints_connections_are_capped_and_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_member_of_a_pool_leaves_its_connections_to_the_others() {
+    let bed = Bed::start().await;
+    let pooled = |spec: &mut portcullis_store::DirectSpec| {
+        spec.pooling_enabled = true;
+        spec.limits.connections_max = Some(1);
+    };
+    let url = "tcp://edge.test:9510";
+    let endpoint = bed.direct_with(url, echo("1").await, pooled).await;
+    bed.direct_with(url, echo("2").await, pooled).await;
+    let (mut one, mut two) = (bed.connect(&endpoint).await, bed.connect(&endpoint).await);
+    let mut tags = [greeting(&mut one, 1).await, greeting(&mut two, 1).await];
+    tags.sort();
+    assert_eq!(tags, ["1", "2"]);
+    assert_reset(&mut bed.connect(&endpoint).await).await;
+    bed.closed(CloseReason::LimitEndpoint).await;
+    drop((one, two));
+    bed.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_source_has_its_own_cap() {
     let bed = Bed::start().await;
     let upstream = echo("e").await;
