@@ -2,6 +2,7 @@
 
 mod agents;
 mod api_client;
+mod api_tls;
 mod bad_input;
 mod commands;
 mod crowds;
