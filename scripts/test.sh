@@ -31,15 +31,18 @@ suite() { # name, command...
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- --deny warnings
 step tidy cargo xtask tidy
-suite unit cargo test --workspace --locked --no-fail-fast --exclude portcullis-e2e
-if [ "${1:-all}" != quick ]; then
-  step build cargo build --locked --package portcullis
+if [ "${1:-all}" = quick ]; then
+  suite unit cargo test --workspace --locked --no-fail-fast --exclude portcullis-e2e
+else
+  # All of it in one selection of packages: another selection is another set of features, and cargo
+  # would build half of the dependencies again for it.
+  step build cargo build --workspace --all-targets --locked
   export PORTCULLIS_E2E_SKIPS="$log/skips"
   : >"$PORTCULLIS_E2E_SKIPS"
-  # Each test waits for servers far more than it computes.
+  # Each end-to-end test waits for servers far more than it computes.
   export RUST_TEST_THREADS="${RUST_TEST_THREADS:-6}"
   ulimit -n "$(ulimit -Hn)"
-  suite end-to-end cargo test --locked --no-fail-fast --package portcullis-e2e
+  suite tests cargo test --workspace --locked --no-fail-fast
   # A check that cannot run here says so in that file; one that tests/SKIPS does not list is a failure.
   while read -r name; do
     if grep -qE "^$name([[:space:]]|$)" tests/SKIPS; then
