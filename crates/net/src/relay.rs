@@ -233,7 +233,12 @@ fn turn<C: RelayIo, U: RelayIo>(
     (down, upstream): (&mut Direction, &mut U),
     counters: &Counters,
 ) -> Result<(), Broken> {
-    up.advance(cx, client, upstream, counters)?;
+    if let Err(broken) = up.advance(cx, client, upstream, counters) {
+        if broken.side == Side::Upstream {
+            down.last_words(cx, upstream, client, counters);
+        }
+        return Err(broken);
+    }
     down.advance(cx, upstream, client, counters)?;
     if up.is_done() && down.is_done() {
         return Ok(());

@@ -93,6 +93,27 @@ impl Direction {
         Ok(())
     }
 
+    /// A write to the reader's side found it broken: passes on what it had said before, as far as the
+    /// writer takes it at once. Never its end: the error was told to the write, so a read would say a
+    /// clean one.
+    pub(super) fn last_words<R: RelayIo, W: RelayIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        counters: &Counters,
+    ) {
+        if self.phase != Phase::Copying || !self.left.is_empty() {
+            return;
+        }
+        for _ in 0..RELAY_READS_PER_TURN {
+            let step = scratch::with(|buffer| self.step(cx, reader, writer, counters, buffer));
+            if !matches!(step, Ok(Step::Moved)) {
+                return; // what broke first is told, whatever this found
+            }
+        }
+    }
+
     /// Nobody reads a side while the other is clogged, or behind its end: asks it otherwise.
     pub(super) fn watch<R: RelayIo>(
         &self,

@@ -121,6 +121,34 @@ async fn reset_of_upstream_resets_client() {
     ));
 }
 
+/// A server that refuses while it is still being sent to: its answer came before its reset, and a
+/// write that finds the reset first must not hide it.
+#[tokio::test]
+async fn last_words_before_a_reset_are_passed_on() {
+    for side in [Side::Client, Side::Upstream] {
+        let bench = Bench::start().await;
+        let (mut refuses, mut sends) = match side {
+            Side::Client => (bench.client, bench.upstream),
+            Side::Upstream => (bench.upstream, bench.client),
+        };
+        sends.write_all(b"a").await.unwrap();
+        refuses.read_u8().await.unwrap();
+        // All of this is done before the relay gets to run.
+        sends.try_write(b"more").unwrap();
+        refuses.try_write(b"too large").unwrap();
+        reset_on_drop(&refuses);
+        drop(refuses);
+        let (words, end) = soon("the last words", read_all(&mut sends)).await;
+        assert_eq!(words, b"too large");
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let end = soon("the relay's end", bench.end).await.unwrap();
+        assert!(
+            matches!(end, RelayEnd::Reset { by } if by == side),
+            "{end:?}"
+        );
+    }
+}
+
 /// Nobody reads a side behind its FIN, and its reset must be noticed all the same.
 #[tokio::test]
 async fn reset_behind_half_close_is_noticed() {
