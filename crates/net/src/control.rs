@@ -122,6 +122,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 pub struct Writer<W> {
     io: W,
     queue: BytesMut,
+    /// What `io` took may still be in its own buffer: TLS has one.
+    unflushed: bool,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -130,6 +132,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Self {
             io,
             queue: BytesMut::new(),
+            unflushed: false,
         }
     }
 
@@ -146,9 +149,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Ok(())
     }
 
-    /// Whether messages wait.
+    /// Whether messages wait, here or in a buffer below.
     pub fn is_pending(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || self.unflushed
     }
 
     /// Sends what waits.
@@ -160,12 +163,15 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// What was not sent stays queued when the future is dropped.
     pub async fn flush(&mut self) -> Result<(), ControlError> {
         while !self.queue.is_empty() {
+            self.unflushed = true;
             if self.io.write_buf(&mut self.queue).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
         }
         self.queue = BytesMut::new();
-        Ok(self.io.flush().await?)
+        self.io.flush().await?;
+        self.unflushed = false;
+        Ok(())
     }
 
     /// Queues a message and sends everything that waits.

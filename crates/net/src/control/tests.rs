@@ -90,6 +90,27 @@ async fn dropped_futures_lose_nothing() {
     assert!(!writer.is_pending());
 }
 
+/// TLS takes a message whole and sends it when the socket has room: until then it waits.
+#[tokio::test]
+async fn what_a_buffer_below_holds_is_pending() {
+    let (near, far) = tokio::io::duplex(7);
+    let (mut writer, mut reader) = (
+        Writer::new(tokio::io::BufWriter::new(near)),
+        Reader::new(far),
+    );
+    writer.queue(&heartbeat(1)).unwrap();
+    tokio::select! {
+        biased;
+        flushed = writer.flush() => panic!("the peer has not read: {flushed:?}"),
+        () = tokio::task::yield_now() => {}
+    }
+    assert!(writer.is_pending());
+    let (flushed, message) = tokio::join!(writer.flush(), reader.next::<AgentMessage>());
+    flushed.unwrap();
+    assert_eq!(message.unwrap(), Some(heartbeat(1)));
+    assert!(!writer.is_pending());
+}
+
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_given_up() {
     let (near, _far) = tokio::io::duplex(1);
