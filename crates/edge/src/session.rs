@@ -220,10 +220,15 @@ impl Actor {
         })
     }
 
+    /// Asks for what is missing: one message asks for a few hundred, and a burst may need more.
     fn ask(&mut self) -> Vec<EdgeAction> {
-        match self.session.channels.ask() {
-            0 => Vec::new(),
-            count => self.machine.need_channels(count),
+        let mut actions = Vec::new();
+        // Each round is accounted for, so the rounds are bounded by the opens that may wait.
+        loop {
+            match self.session.channels.ask() {
+                0 => return actions,
+                count => actions.extend(self.machine.need_channels(count)),
+            }
         }
     }
 

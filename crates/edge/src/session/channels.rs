@@ -117,7 +117,7 @@ impl Channels {
         if self.lock().closed {
             return Err(lost());
         }
-        self.lock().demand.came();
+        self.lock().demand.came(Instant::now());
         self.records.metrics().channels_opened.inc();
         self.put(channel, place);
         Ok(())

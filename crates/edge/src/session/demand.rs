@@ -15,6 +15,7 @@ pub(crate) struct Demand {
     /// Opens of the busiest recent window; halves with every quieter one.
     peak: u32,
     asked: u32,
+    /// When channels were last asked for, or came.
     asked_at: Instant,
 }
 
@@ -37,9 +38,10 @@ impl Demand {
         self.peak = self.peak.max(self.opens);
     }
 
-    /// A channel came.
-    pub(crate) fn came(&mut self) {
+    /// A channel came: the agent is at work, and what else was asked for is still on its way.
+    pub(crate) fn came(&mut self, now: Instant) {
         self.asked = self.asked.saturating_sub(1);
+        self.asked_at = now;
     }
 
     /// Idle channels that there should be.
@@ -49,7 +51,7 @@ impl Demand {
     }
 
     /// Channels to ask the agent for now: what is missing for the target and for the opens that wait,
-    /// less what is on its way. What did not come in time is asked for again.
+    /// less what is on its way. When nothing came for a while, what is missing is asked for again.
     pub(crate) fn ask(&mut self, now: Instant, idle: usize, waiting: usize) -> u32 {
         if now.duration_since(self.asked_at) >= NEED_CHANNELS_AGAIN {
             self.asked = 0;
@@ -100,8 +102,23 @@ mod tests {
         let later = start + NEED_CHANNELS_AGAIN;
         assert_eq!(demand.ask(later, 0, 0), CHANNELS_IDLE_MIN);
         assert_eq!(demand.ask(later, 0, 0), 0, "they are on their way");
-        demand.came();
+        demand.came(later);
         assert_eq!(demand.ask(later, 1, 0), 0);
+    }
+
+    /// Handshakes take their time in a burst; asked for once more they would only take longer.
+    #[test]
+    fn what_is_coming_one_by_one_is_not_asked_for_again() {
+        let mut now = Instant::now();
+        let mut demand = Demand::new(now);
+        assert!(demand.ask(now, 0, 100) > 0);
+        for waiting in (0..100).rev() {
+            now += NEED_CHANNELS_AGAIN / 2;
+            demand.came(now);
+            assert_eq!(demand.ask(now, 0, waiting), 0, "{waiting} still wait");
+        }
+        now += NEED_CHANNELS_AGAIN;
+        assert_eq!(demand.ask(now, 0, 0), CHANNELS_IDLE_MIN);
     }
 
     #[test]
@@ -112,6 +129,17 @@ mod tests {
             demand.opened(now);
         }
         assert_eq!(demand.ask(now, 0, 8), 10 + 8 - CHANNELS_IDLE_MIN);
+    }
+
+    #[test]
+    fn a_burst_beyond_one_message_is_asked_for_at_once() {
+        let now = Instant::now();
+        let mut demand = Demand::new(now);
+        let asks = std::iter::from_fn(|| Some(demand.ask(now, 0, 900)).filter(|count| *count > 0));
+        let asks: Vec<u32> = asks.collect();
+        let all = CHANNELS_IDLE_MIN + 900 - CHANNELS_IDLE_MIN;
+        assert_eq!(asks.iter().sum::<u32>(), all, "{asks:?}");
+        assert_eq!(asks.len(), 4);
     }
 
     #[test]
