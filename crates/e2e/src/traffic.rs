@@ -110,9 +110,13 @@ pub async fn exchange(addr: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>
         to.shutdown().await
     };
     let (written, read) = tokio::join!(write, from.read_to_end(&mut answer));
-    written?;
-    read?;
-    Ok(answer)
+    // The kernel tells of a reset once, to whichever of the two asks first; the other hears less.
+    let reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+    match (written, read) {
+        (Ok(()), Ok(_)) => Ok(answer),
+        (Err(error), _) | (_, Err(error)) if reset(&error) => Err(error),
+        (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
+    }
 }
 
 /// Makes the next close of `stream` a reset.
