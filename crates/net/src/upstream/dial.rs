@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::{Target, Upstream, UpstreamStream, UpstreamTls};
 use crate::defaults::ADDRESS_TIMEOUT_MIN;
 use crate::resolve::Resolver;
-use crate::socket::{TcpConn, UnixConn, configure};
+use crate::socket::{TcpConn, UnixConn, configure, reset_on_drop};
 use crate::tls::{Roots, Wire, upstream_config};
 
 /// Connects to an upstream by the deadline: every address in its order, each with a fair share of
@@ -122,11 +122,21 @@ async fn resolve(
 async fn dial_tcp(addr: SocketAddr, until: Instant, header: &[u8]) -> Result<TcpConn, Error> {
     let connect = async {
         let mut stream = TcpStream::connect(addr).await?;
+        if is_its_own_peer(&stream)? {
+            reset_on_drop(&stream); // nor may it keep the port from the service
+            return Err(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        }
         configure(&stream)?;
         stream.write_all(header).await?;
         Ok(stream)
     };
     finish(&addr.to_string(), timeout_at(until, connect).await).map(TcpConn::new)
+}
+
+/// Nobody listens, and the kernel gave the connection the very port that it dials, which connects it to
+/// itself: whoever keeps dialling a local service that is down gets there.
+fn is_its_own_peer(stream: &TcpStream) -> io::Result<bool> {
+    Ok(stream.local_addr()? == stream.peer_addr()?)
 }
 
 async fn dial_unix(path: &Path, until: Instant, header: &[u8]) -> Result<UpstreamStream, Error> {
@@ -224,5 +234,20 @@ fn explain(peer: &str, error: &io::Error) -> Error {
             Code::UpstreamUnreachable,
             &format!("cannot be reached: {error}"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_told_apart() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let own = socket.local_addr().unwrap();
+        assert!(is_its_own_peer(&socket.connect(own).await.unwrap()).unwrap());
+        let (near, far) = crate::testing::tcp_pair().await;
+        assert!(!is_its_own_peer(&near).unwrap() && !is_its_own_peer(&far).unwrap());
     }
 }
