@@ -5,7 +5,7 @@ set -euo pipefail
 build=(gcc g++ make git curl ca-certificates pkg-config)
 servers=(postgresql postgresql-contrib redis-server redis-tools mariadb-server mariadb-client openssh-server
   openssh-client mosquitto mosquitto-clients nats-server nginx-light haproxy iperf3 wrk socat netcat-openbsd
-  tshark tcpdump iproute2 python3 python3-venv tigervnc-standalone-server xrdp freerdp2-x11 xvfb bind9-dnsutils dnsmasq-base sshpass)
+  openssl tshark tcpdump iproute2 nftables python3 python3-venv tigervnc-standalone-server xrdp freerdp2-x11 xvfb bind9-dnsutils dnsmasq-base sshpass)
 
 case "${1:-build}" in
   build) wanted=("${build[@]}") ;;
