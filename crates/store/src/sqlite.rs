@@ -222,11 +222,29 @@ fn translate(path: &Path, error: rusqlite::Error) -> StoreError {
             StoreError::Corrupt { what, cause }
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { what },
+        Some(ErrorCode::SystemIoFailure) if turned_read_only(path) => {
+            StoreError::ReadOnly { what, cause }
+        }
         Some(_) => StoreError::Unavailable {
             cause: format!("{what}: {cause}"),
         },
         // Not SQLite's: a column has a type that we never write.
         None => StoreError::Corrupt { what, cause },
+    }
+}
+
+/// Whether the file system takes no writes any more, as after a failure of its disk. SQLite knows that
+/// as an I/O error among others, so a file beside the store has to tell.
+fn turned_read_only(path: &Path) -> bool {
+    let probe = path.with_extension("probe");
+    match std::fs::File::create(&probe) {
+        Ok(_) => {
+            if let Err(error) = std::fs::remove_file(&probe) {
+                tracing::warn!(%error, "cannot remove {}", probe.display());
+            }
+            false
+        }
+        Err(error) => error.kind() == std::io::ErrorKind::ReadOnlyFilesystem,
     }
 }
 
