@@ -414,6 +414,73 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     drop(stack);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_turns_read_only_refuses_writes_and_keeps_serving() {
+    // A filesystem of its own on a file, which is then aborted as a failing disk's is: open files
+    // stay open, and no write succeeds any more.
+    let place = tempfile::Builder::new()
+        .prefix("ptc-ro-")
+        .tempdir()
+        .expect("a directory");
+    let image = place.path().join("image").display().to_string();
+    let path = place.path().join("disk").display().to_string();
+    let (status, output) = portcullis_e2e::shell::try_sh(&format!(
+        "mkdir {path} && truncate -s 24M {image} && mkfs.ext4 -q -F {image} && mount -o loop,errors=remount-ro {image} {path}"
+    ));
+    if status != 0 {
+        portcullis_e2e::skip("read_only_disk", &output);
+        return;
+    }
+    let _unmount = Unmount(path.clone());
+    let data = std::path::PathBuf::from(&path).join("data");
+    let mut stack = Stack::start_on(&data).await;
+    let upstream = Upstream::echo().await;
+    let agent = stack.tcp(&upstream.hostport()).await;
+    let kept = stack
+        .api
+        .post("/credentials", json!({"description": "kept"}))
+        .await;
+
+    portcullis_e2e::shell::sh(&format!("sync && mount -o remount,abort {path}"));
+    for _ in 0..3 {
+        let (status, answer) = stack
+            .api
+            .send("POST", "/credentials", Some(json!({})))
+            .await
+            .expect("the API answers");
+        assert_eq!(status, 503, "{answer}");
+        assert!(
+            answer.to_string().contains("PTC_STORE_READ_ONLY"),
+            "{answer}"
+        );
+    }
+    assert_eq!(
+        exchange(agent.addr(), b"alive").await.expect("echo"),
+        b"alive"
+    );
+    let id = kept["id"].as_str().expect("an id");
+    stack.api.get(&format!("/credentials/{id}")).await;
+
+    let mut server = stack.server.take().expect("runs");
+    server.terminate(std::time::Duration::from_secs(30));
+    let data = data.display().to_string();
+    let args = [
+        "server",
+        "--data-dir",
+        &data,
+        "--agents-listen",
+        "127.0.0.1:0",
+        "--api-listen",
+        "127.0.0.1:0",
+    ];
+    refused(&stack, &args, 7, "PTC_STORE_READ_ONLY").await;
+    // Mended, it has everything that was acknowledged.
+    portcullis_e2e::shell::sh(&format!("umount {path} && mount -o loop {image} {path}"));
+    stack.up().await;
+    stack.api.get(&format!("/credentials/{id}")).await;
+    drop(stack);
+}
+
 /// Unmounts when the test ends.
 struct Unmount(String);
 
