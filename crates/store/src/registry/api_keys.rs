@@ -72,10 +72,14 @@ impl Registry {
                 Err(Error::of(Code::ApiKeyUnknown))
             };
         }
-        let credential = CredentialId::from_ksuid(&token.ksuid).ok();
-        match credential.and_then(|id| snapshot.credential_by_id(&id).cloned()) {
-            Some(_) => Err(Error::of(Code::ApiKeyIsAuthtoken)),
-            None => Err(Error::of(Code::ApiKeyUnknown)),
+        // Only who holds the authtoken is told so: the id alone is no secret.
+        let authtoken = CredentialId::from_ksuid(&token.ksuid)
+            .ok()
+            .and_then(|id| snapshot.credential_by_id(&id))
+            .is_some_and(|credential| credential.token_hash.matches(token.secret.expose()));
+        match authtoken {
+            true => Err(Error::of(Code::ApiKeyIsAuthtoken)),
+            false => Err(Error::of(Code::ApiKeyUnknown)),
         }
     }
 }

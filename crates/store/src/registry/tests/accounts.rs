@@ -260,6 +260,13 @@ async fn tokens_prove_who_holds_them() {
         code(bed.registry.authenticate_api_key(authtoken.expose())),
         Code::ApiKeyIsAuthtoken
     );
+    let mut forged = authtoken.expose().clone();
+    forged.replace_range(30..32, if &forged[30..32] == "AA" { "BB" } else { "AA" });
+    assert_eq!(
+        code(bed.registry.authenticate_api_key(&forged)),
+        Code::ApiKeyUnknown,
+        "whether a credential exists is told to nobody else"
+    );
     assert_eq!(
         code(bed.registry.authenticate_credential(token.expose())),
         Code::AuthtokenUnknown
