@@ -71,6 +71,8 @@ pub struct ControlConfig {
     pub connections_max: usize,
     /// How long a connection may take over a request's head.
     pub head_timeout: Duration,
+    /// How long a client may take nothing of its answers.
+    pub stall_timeout: Duration,
     /// How long a request may take.
     pub request_timeout: Duration,
     /// How long a read waits for the revision it asks for.
@@ -93,6 +95,7 @@ impl ControlConfig {
             body_bytes_max: defaults::BODY_BYTES_MAX,
             connections_max: defaults::CONNECTIONS_MAX,
             head_timeout: defaults::HEAD_TIMEOUT,
+            stall_timeout: defaults::STALL_TIMEOUT,
             request_timeout: defaults::REQUEST_TIMEOUT,
             revision_wait: defaults::REVISION_WAIT,
         }

@@ -18,6 +18,8 @@ pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 pub const HEADERS_MAX: usize = 64;
 /// How long a connection may take over a request's head; an idle one is closed after it too.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of its answers.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a TLS handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take, its body included.

@@ -12,6 +12,7 @@ mod openapi;
 mod resources;
 mod router;
 mod server;
+mod stall;
 mod views;
 mod web;
 

@@ -29,6 +29,7 @@ use crate::app::{App, Shared};
 use crate::config::{ControlConfig, Tls};
 use crate::defaults;
 use crate::router::router;
+use crate::stall::Impatient;
 use crate::web::Peer;
 
 /// The API of one node.
@@ -83,6 +84,7 @@ impl Control {
         let app = Shared::new(config, registry, commands, records);
         let server = Arc::new(Server {
             head_timeout: app.config.head_timeout,
+            stall_timeout: app.config.stall_timeout,
             router: router(&app),
             tls: tls.clone(),
             stops: stops.clone(),
@@ -191,6 +193,7 @@ struct Server {
     router: Router,
     tls: Option<Arc<rustls::ServerConfig>>,
     head_timeout: Duration,
+    stall_timeout: Duration,
     stops: Stops,
 }
 
@@ -228,6 +231,7 @@ impl Server {
 
     /// Serves one HTTP connection until it ends; on a stop the request under way is finished first.
     async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+        let io = Impatient::new(io, self.stall_timeout);
         let router = self.router.clone();
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);

@@ -234,3 +234,37 @@ async fn certificate_files_that_cannot_be_used_are_named() {
     assert_eq!(error.code, Code::CertificateInvalid);
     assert!(error.message.contains("cert.pem"), "{error}");
 }
+
+#[tokio::test]
+async fn who_reads_no_answers_loses_its_place() {
+    let api = Api::start().await;
+    let mut config = ControlConfig::new("n", "eu");
+    config.connections_max = 1;
+    config.stall_timeout = Duration::from_millis(300);
+    let handle = start(&api, config).await;
+    let mut deaf = TcpStream::connect(handle.addr).await.unwrap();
+    let many = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
+    deaf.write_all(&many).await.unwrap();
+    let freed = async {
+        while !is_served(handle.addr).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let freed = tokio::time::timeout(Duration::from_secs(20), freed).await;
+    assert!(freed.is_ok(), "the deaf client keeps its place");
+    drop(deaf);
+}
+
+/// Whether a client that comes now finds a place.
+async fn is_served(addr: SocketAddr) -> bool {
+    let exchange = async {
+        let mut stream = TcpStream::connect(addr).await?;
+        let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
+    };
+    let served = tokio::time::timeout(Duration::from_secs(5), exchange).await;
+    matches!(served, Ok(Ok(true)))
+}
