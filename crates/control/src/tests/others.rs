@@ -178,6 +178,18 @@ async fn metrics_are_local_or_for_admin_keys() {
         .headers_mut()
         .insert("x-forwarded-for", "203.0.113.5".parse().unwrap());
     assert_eq!(api.send(proxied).await.code(), "PTC_API_UNAUTHENTICATED");
+    for (host, there) in [
+        ("127.0.0.1:7480", true),
+        ("LOCALHOST", true),
+        ("[::1]:7480", true),
+        ("evil.example.com:7480", false),
+        ("127.0.0.1.evil.example.com", false),
+        ("localhost@evil.example.com", false),
+    ] {
+        let mut named = bare();
+        named.headers_mut().insert("host", host.parse().unwrap());
+        assert_eq!(api.send(named).await.status.is_success(), there, "{host}");
+    }
     let plain = api.post("/api_keys", json!({})).await.body["token"]
         .as_str()
         .unwrap()

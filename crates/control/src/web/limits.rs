@@ -75,7 +75,7 @@ impl Limits {
         }
         let refused = self
             .failures
-            .check_key(&from)
+            .check_key(&source_of(from))
             .err()
             .map(|until| until.wait_time_from(DefaultClock::default().now()));
         refused.map_or(Ok(()), |wait| {
@@ -104,6 +104,14 @@ impl Limits {
             key: key.clone(),
             running: Arc::clone(&self.running),
         })
+    }
+}
+
+/// What counts as one source: an IPv4 address, or the /64 that one IPv6 host is usually given whole.
+fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 
@@ -145,6 +153,25 @@ mod tests {
         assert!(refused.retry_after.is_some(), "Retry-After");
         assert!(limits.request(&key(2)).is_ok());
         assert!(Limits::new(0, 0).request(&key(1)).is_ok());
+    }
+
+    #[test]
+    fn one_ipv6_host_has_one_rate_of_failures() {
+        let limits = Limits::new(0, 0);
+        for n in 0..defaults::AUTH_FAILURES_PER_MINUTE {
+            let from: IpAddr = format!("2001:db8::{n:x}").parse().expect("ip");
+            assert!(limits.failure(from).is_ok());
+        }
+        assert!(
+            limits
+                .failure("2001:db8::ffff".parse().expect("ip"))
+                .is_err()
+        );
+        assert!(
+            limits
+                .failure("2001:db8:0:1::1".parse().expect("ip"))
+                .is_ok()
+        );
     }
 
     #[test]
