@@ -89,7 +89,7 @@ impl ServerSources {
         let trust = match (&self.connect_cas, join.trust) {
             (ConnectCas::Trusted, ServerTrust::Pin(pin)) => Trust::Pin(pin),
             (ConnectCas::Trusted, ServerTrust::Web) => Trust::Web,
-            (other, _) => self.trust_of(other)?,
+            (other, _) => self.trust_of(other, &address)?,
         };
         Ok(Server {
             address,
@@ -107,8 +107,8 @@ impl ServerSources {
             .address()?
             .unwrap_or_else(|| defaults::SERVER.to_owned());
         Ok(Server {
+            trust: self.trust_of(&self.connect_cas, &address)?,
             address,
-            trust: self.trust_of(&self.connect_cas)?,
             authtoken: token,
         })
     }
@@ -123,10 +123,10 @@ impl ServerSources {
         Ok(Some(address))
     }
 
-    fn trust_of(&self, cas: &ConnectCas) -> Result<Trust, Error> {
+    fn trust_of(&self, cas: &ConnectCas, address: &str) -> Result<Trust, Error> {
         let missing = |what: String| Error::new(Code::CertificateInvalid, what);
         match cas {
-            ConnectCas::Trusted => Ok(self.local_pin().map_or(Trust::Web, Trust::Pin)),
+            ConnectCas::Trusted => Ok(self.local_pin(address).map_or(Trust::Web, Trust::Pin)),
             ConnectCas::Host => {
                 let bundle = HOST_BUNDLES
                     .iter()
@@ -148,16 +148,25 @@ impl ServerSources {
         Some(Secret::new(text.trim().to_owned()))
     }
 
-    /// The key of the CA of a server on this machine.
-    fn local_pin(&self) -> Option<[u8; 32]> {
+    /// The key of the CA of a server on this machine. A directory below the current one may have come
+    /// with what somebody unpacked there, so it vouches for this machine's own server alone.
+    fn local_pin(&self, address: &str) -> Option<[u8; 32]> {
         let file = self
             .data_dirs
             .iter()
+            .filter(|dir| dir.is_absolute() || is_loopback(address))
             .map(|dir| dir.join("ca.pem"))
             .find(|path| path.exists())?;
         let certificate = CertificateDer::from_pem_file(file).ok()?;
         portcullis_net::tls::spki_sha256(&certificate).ok()
     }
+}
+
+/// Whether `host:port` is on this machine.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// Reads `host` or `host:port` and adds the default port.
@@ -268,6 +277,30 @@ mod tests {
             (server.address.as_str(), server.trust),
             (defaults::SERVER, Trust::Web)
         );
+    }
+
+    #[test]
+    fn a_directory_that_happens_to_be_here_vouches_for_this_machine_alone() {
+        let dir = tempfile::tempdir_in(".").expect("a directory");
+        let here = dir.path().file_name().map(PathBuf::from).expect("a name");
+        let key = portcullis_net::seal::MasterKey::load_or_create(&here.join("k")).expect("a key");
+        let ca = portcullis_net::tls::CertAuthority::load_or_create(&here, &key).expect("a CA");
+        let trust = |address: &str, dir: &Path| {
+            let sources = ServerSources {
+                authtoken: Some(token()),
+                connect_url: Some(address.to_owned()),
+                data_dirs: vec![dir.to_owned()],
+                ..ServerSources::default()
+            };
+            sources.resolve().expect("usable").trust
+        };
+        let pinned = Trust::Pin(ca.pin());
+        assert_eq!(trust("edge.example.com", &here), Trust::Web);
+        for local in ["127.0.0.1:7443", "[::1]:7443", "localhost"] {
+            assert_eq!(trust(local, &here), pinned, "{local}");
+        }
+        let absolute = std::fs::canonicalize(&here).expect("it is there");
+        assert_eq!(trust("edge.example.com", &absolute), pinned);
     }
 
     #[test]
