@@ -18,8 +18,9 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::defaults::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES};
 use crate::relay::RelayIo;
 
-/// Sets what every TCP connection of ours has: no delay, keep-alive. Accepted connections have it
-/// from their listener ([`crate::listen::listen`]) and need no call.
+/// Sets what every TCP connection of ours has: no delay, keep-alive, and urgent bytes in their place
+/// among the others (the kernel would set them apart, where nobody reads). Accepted connections have
+/// it from their listener ([`crate::listen::listen`]) and need no call.
 ///
 /// # Errors
 /// The system's, when the socket is dead already.
@@ -29,6 +30,7 @@ pub fn configure(stream: &TcpStream) -> io::Result<()> {
 
 pub(crate) fn configure_socket(socket: &socket2::Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
@@ -130,8 +132,8 @@ impl<S: Socket> Conn<S> {
         linger_zero(&SockRef::from(&*self.io));
     }
 
-    fn read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let space = buf.len();
+    /// `space` is how much a read takes unless the kernel has no more; 0 when that is not known.
+    fn read(&self, cx: &mut Context<'_>, buf: &mut [u8], space: usize) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.io.poll_read_ready(cx))?;
             let read = transfer(&*self.io, Interest::READABLE, space, |socket| {
@@ -143,7 +145,17 @@ impl<S: Socket> Conn<S> {
         }
     }
 
-    /// Reads into two buffers with one call.
+    /// A read from a peer that sends nothing urgent (it speaks TLS): a short one has taken everything.
+    pub(crate) fn poll_read_plain(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let space = buf.len();
+        self.read(cx, buf, space)
+    }
+
+    /// The same into two buffers with one call.
     pub(crate) fn poll_read_two(
         &self,
         cx: &mut Context<'_>,
@@ -250,7 +262,8 @@ impl<S: Socket> AsyncRead for Conn<S> {
         if space.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let read = ready!(self.read(cx, space))?;
+        // A read stops in front of an urgent byte, and nothing would tell of what lies behind.
+        let read = ready!(self.read(cx, space, 0))?;
         buf.advance(read);
         Poll::Ready(Ok(()))
     }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::socket::{TcpConn, reset_on_drop};
+use crate::socket::{TcpConn, configure, reset_on_drop};
 use crate::testing::{Pipe, clog, pattern, pipe, read_all, soon, tcp_pair};
 
 /// A relay between two sockets, and the peers on both sides of it.
@@ -23,6 +23,8 @@ impl Bench {
     async fn start() -> Self {
         let (client, near_client) = tcp_pair().await;
         let (upstream, near_upstream) = tcp_pair().await;
+        configure(&near_client).unwrap();
+        configure(&near_upstream).unwrap();
         let counters = Arc::new(Counters::new());
         let kill = CancellationToken::new();
         let end = crate::task::spawn("relay", {
@@ -119,6 +121,22 @@ async fn reset_of_upstream_resets_client() {
         bench.end.await.unwrap(),
         RelayEnd::Reset { by: Side::Upstream }
     ));
+}
+
+/// Telnet, FTP and Oracle send urgent bytes. A read stops in front of one, whatever lies behind it.
+#[tokio::test]
+async fn urgent_bytes_stay_in_their_place_and_hold_nothing_up() {
+    let mut bench = Bench::start().await;
+    bench.client.write_all(b"a").await.unwrap();
+    bench.upstream.read_u8().await.unwrap();
+    // Both are there before the relay gets to run.
+    let urgent = socket2::SockRef::from(&bench.client).send_out_of_band(b"bc!");
+    assert_eq!(urgent.unwrap(), 3);
+    bench.client.try_write(b"def").unwrap();
+    let mut got = [0; 6];
+    let read = soon("what is behind", bench.upstream.read_exact(&mut got));
+    read.await.unwrap();
+    assert_eq!(&got, b"bc!def");
 }
 
 /// A server that refuses while it is still being sent to: its answer came before its reset, and a

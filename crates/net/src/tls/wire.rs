@@ -104,9 +104,14 @@ impl AsyncRead for Wire {
         if self.bulk {
             return self.read_burst(cx, buf);
         }
-        let asked = buf.remaining();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.bulk = asked > 0 && buf.remaining() == 0;
+        let space = buf.initialize_unfilled();
+        let asked = space.len();
+        if asked == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let read = ready!(self.io.poll_read_plain(cx, space))?;
+        buf.advance(read);
+        self.bulk = read == asked;
         Poll::Ready(Ok(()))
     }
 }
