@@ -41,6 +41,10 @@ pub const NAME_CHARS_MAX: usize = 64;
 pub const ENDPOINT_NAME_CHARS_MAX: usize = 255;
 /// Blind draws of a random port before the free ports are counted instead.
 pub const DRAW_ATTEMPTS: u32 = 32;
+/// An account for which one in so many ports of the hosts rests already draws from those.
+pub const RESTING_SHARE: u32 = 4;
+/// As few as this may rest for an account in any case.
+pub const RESTING_MIN: u32 = 64;
 /// Lowest port of the default public range.
 pub const PUBLIC_PORT_FIRST: u16 = 20_000;
 /// Highest port of the default public range: ten thousand addresses.

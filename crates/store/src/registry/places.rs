@@ -4,6 +4,7 @@ use portcullis_model::{Account, Code, Error};
 
 use super::claims::{Standing, refusal};
 use super::draft::Draft;
+use crate::records::{Claim, ClaimHolder};
 use crate::settings::SharedHost;
 use crate::{defaults, ids};
 
@@ -69,13 +70,22 @@ pub(super) fn host<'a>(
         })
 }
 
-/// Draws a port on one of the hosts; every free one is as likely as any other.
+/// Draws a port on one of the hosts; every free one is as likely as any other. An account for which a
+/// good part of the range rests already gets a place of those: by coming and going it must not take the
+/// range from the others.
 pub(super) fn draw<'a>(
     draft: &Draft<'_>,
     account: &Account,
     hosts: &[&'a SharedHost],
 ) -> Result<(&'a SharedHost, u16), Error> {
     let total: u32 = hosts.iter().map(|host| host.ports.count()).sum();
+    let share = (total / defaults::RESTING_SHARE).max(defaults::RESTING_MIN);
+    let resting = resting(draft, account, hosts);
+    if resting.len() >= usize::try_from(share).unwrap_or(usize::MAX)
+        && let Some(longest) = resting.first()
+    {
+        return Ok(*longest);
+    }
     for _ in 0..defaults::DRAW_ATTEMPTS {
         if let Some((host, port)) = nth(hosts, ids::below(total)?)
             && unclaimed(draft, account, host, port, false)
@@ -107,6 +117,31 @@ pub(super) fn draw<'a>(
         Code::AddressExhausted,
         format!("no free port is left in {}", ranges.join(", ")),
     ))
+}
+
+/// The places on the hosts that rest for the account, those that no agent is expected back at first,
+/// and then those that have rested longest. An account that is alone here keeps its agents' places.
+fn resting<'a>(
+    draft: &Draft<'_>,
+    account: &Account,
+    hosts: &[&'a SharedHost],
+) -> Vec<(&'a SharedHost, u16)> {
+    let alone = draft.snapshot.accounts().nth(1).is_none();
+    let of_agent = |claim: &Claim| matches!(claim.holder, ClaimHolder::Agent { .. });
+    let claims = draft.snapshot.all_port_claims();
+    let mut resting: Vec<_> = claims
+        .filter(|(_, _, claim)| claim.account == account.id && !(alone && of_agent(claim)))
+        .filter_map(|(name, port, claim)| {
+            let host = hosts.iter().copied().find(|host| host.host == name)?;
+            let rests = host.ports.contains(port)
+                && !unclaimed(draft, account, host, port, false)
+                && unclaimed(draft, account, host, port, true);
+            let until = claim.resting_until;
+            rests.then_some(((of_agent(claim), until.is_none(), until), (host, port)))
+        })
+        .collect();
+    resting.sort_by_key(|(rank, _)| *rank);
+    resting.into_iter().map(|(_, place)| place).collect()
 }
 
 fn nth<'a>(hosts: &[&'a SharedHost], mut place: u32) -> Option<(&'a SharedHost, u16)> {

@@ -442,3 +442,20 @@ async fn a_host_on_all_ips_shares_its_ports_with_every_other() {
         assert_eq!(drawn.host, HOST, "a host without a range is never drawn");
     }
 }
+
+#[tokio::test]
+async fn who_comes_and_goes_does_not_take_the_range_from_others() {
+    let mut settings = settings();
+    settings.hosts[0].ports = "20000-20079".parse().expect("ports");
+    let bed = Bed::with(settings).await;
+    let (other, _) = bed.stranger().await;
+    for _ in 0..100 {
+        let new = NewAddress::default();
+        let addr = bed.registry.reserve_address(&bed.account, new).await;
+        let addr = addr.expect("its own places will do").value;
+        let released = bed.registry.release_address(&bed.account, &addr.id).await;
+        released.expect("released");
+    }
+    let theirs = bed.registry.reserve_address(&other, NewAddress::default());
+    theirs.await.expect("something is left");
+}

@@ -406,3 +406,21 @@ async fn a_direct_random_address_is_kept_by_name() {
         first.url
     );
 }
+
+#[tokio::test]
+async fn agents_that_come_under_new_names_do_not_take_the_range_from_others() {
+    let mut settings = settings();
+    settings.hosts[0].ports = "20000-20079".parse().expect("ports");
+    let bed = Bed::with(settings).await;
+    let (_, theirs) = bed.stranger().await;
+    for agent in 1..=100 {
+        let opened = bed.open(&bed.credential, agent, 1).await.expect("opens");
+        let session = opened.session.id;
+        bed.bind(&session, "tcp://").await.expect("bound");
+        let closed = bed.registry.close_session(&session).await;
+        closed.expect("closed");
+    }
+    bed.bind(&theirs, "tcp://")
+        .await
+        .expect("something is left");
+}
