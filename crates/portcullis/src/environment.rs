@@ -185,8 +185,9 @@ pub(crate) fn api_access(url: Option<String>, key: Option<Secret>) -> ApiAccess 
         .map(|url| url.trim_end_matches('/').to_owned());
     let local = local_data_dirs()
         .into_iter()
-        .find_map(|dir| local_api(&dir, url.as_deref()));
-    match local {
+        .filter_map(|dir| Some((local_api(&dir, url.as_deref())?, dir)))
+        .find(|(found, dir)| key.is_none() || url.is_some() || vouches(dir, &found.url));
+    match local.map(|(found, _)| found) {
         Some(found) => ApiAccess {
             key: key.or(found.key),
             ..found
@@ -197,6 +198,19 @@ pub(crate) fn api_access(url: Option<String>, key: Option<Secret>) -> ApiAccess 
             ca: None,
         },
     }
+}
+
+/// Whether a key that comes from elsewhere may go to the address in a data directory. The one below the
+/// current directory may have come with what somebody unpacked there, so it names this machine or nothing.
+fn vouches(dir: &Path, url: &str) -> bool {
+    let host = reqwest::Url::parse(url)
+        .ok()
+        .and_then(|url| Some(url.host_str()?.trim_matches(['[', ']']).to_owned()));
+    let here = host.is_some_and(|host| {
+        let ip = host.parse::<std::net::IpAddr>();
+        host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+    });
+    here || dir.is_absolute()
 }
 
 /// The API of the server whose data directory this is, if it is the one that is asked for.
@@ -231,5 +245,16 @@ mod tests {
         assert!(local_api(dir.path(), Some("https://evil.example.com")).is_none());
         assert!(local_api(dir.path(), None).is_some());
         assert!(local_api(&dir.path().join("none"), None).is_none());
+    }
+
+    #[test]
+    fn a_directory_that_happens_to_be_here_gets_no_key_from_elsewhere() {
+        let (here, own) = (Path::new("data"), Path::new("/var/lib/portcullis"));
+        assert!(!vouches(here, "https://evil.example.com"));
+        assert!(!vouches(here, "https://127.0.0.1.evil.example.com"));
+        assert!(!vouches(here, "https://localhost@evil.example.com"));
+        assert!(vouches(here, "https://127.0.0.1:7480"));
+        assert!(vouches(here, "http://[::1]:7480"));
+        assert!(vouches(own, "https://edge.example.com:7480"));
     }
 }
