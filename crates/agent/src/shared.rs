@@ -183,6 +183,8 @@ impl Shared {
                 ..Board::default()
             };
         });
+        // Whoever waits for the first session finds it in the status.
+        self.publish();
         self.settle_first(Ok(()));
     }
 
