@@ -201,7 +201,7 @@ fn show(steps: &[Step], format: Format) {
             let rows = steps.iter().map(|step| {
                 let (verdict, said) = match &step.outcome {
                     Ok(said) => ("ok", said.clone()),
-                    Err(error) => ("failed", format!("{} ({})", error.message, error.code)),
+                    Err(error) => ("failed", error.code.to_string()),
                 };
                 vec![
                     step.name.to_owned(),
@@ -214,10 +214,30 @@ fn show(steps: &[Step], format: Format) {
                 &["step", "verdict", "latency", ""],
                 rows.collect(),
             ));
-            if let Some(Err(error)) = steps.last().map(|step| &step.outcome) {
-                output::note(&format!("\n{}", render(error)));
+            if let Some((step, error)) = failed(steps) {
+                let text = render(error).replace(error.code.remedy(), remedy(step, error));
+                output::note(&format!("\n{text}"));
             }
         }
+    }
+}
+
+/// The step that failed; it is the last one.
+fn failed(steps: &[Step]) -> Option<(&Step, &Error)> {
+    let step = steps.last()?;
+    Some((step, step.outcome.as_ref().err()?))
+}
+
+/// What to do. Where the catalogue says to run this command, the step knows better.
+fn remedy(step: &Step, error: &Error) -> &'static str {
+    match (error.code, step.name) {
+        (Code::ServerUnreachable, "tls") => {
+            "Something else answers there: check the port, and proxies and firewalls on the way."
+        }
+        (Code::ServerUnreachable, _) => {
+            "Check the address and the port, the firewall and that the server runs."
+        }
+        _ => error.code.remedy(),
     }
 }
 
@@ -232,7 +252,7 @@ fn json(steps: &[Step]) -> Value {
                 "latency_ms": step.took.as_secs_f64() * 1000.0,
                 "message": step.outcome.as_ref().map_or_else(|error| error.message.clone(), Clone::clone),
                 "code": error.map(|error| error.code),
-                "remedy": error.map(|error| error.code.remedy()),
+                "remedy": error.map(|error| remedy(step, error)),
             })
         })
         .collect();
