@@ -127,7 +127,38 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
         "" => return Err("an empty filter would hide everything; use off".to_owned()),
         other => other,
     };
+    // A lone word that is no level would be read as a target, and silence everything else.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let lone = text.chars().all(|c| c.is_ascii_alphabetic());
+    if lone && !levels.contains(&text.to_ascii_lowercase().as_str()) {
+        return Err(format!(
+            "`{text}` is not a log level; use {}, or a filter such as info,portcullis_edge=debug",
+            levels.join(", ")
+        ));
+    }
     EnvFilter::builder()
         .parse(text)
         .map_err(|error| format!("`{text}` is not a log filter: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_refused_instead_of_silencing_the_log() {
+        for good in [
+            "info",
+            "DEBUG",
+            "crit",
+            "off",
+            "info,portcullis_edge=trace",
+            "portcullis_edge=debug",
+        ] {
+            assert_eq!(check_filter(good), Ok(()), "{good}");
+        }
+        for bad in ["inof", "verbose", "", "info,portcullis_edge=loud"] {
+            assert!(check_filter(bad).is_err(), "{bad}");
+        }
+    }
 }
