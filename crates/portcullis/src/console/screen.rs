@@ -9,6 +9,8 @@ use portcullis_model::{ByteSize, Error, Timestamp};
 
 /// Width of the first column.
 const LABEL: usize = 13;
+/// Endpoints that a low screen shows before anything but the session's state.
+const ENDPOINTS_FIRST: usize = 2;
 
 /// The whole screen, at most `height` lines of at most `width` characters.
 pub(crate) fn render(status: &Status, width: usize, height: usize) -> Vec<String> {
@@ -16,8 +18,13 @@ pub(crate) fn render(status: &Status, width: usize, height: usize) -> Vec<String
         spread("Portcullis", "(Ctrl-C to quit)", width),
         String::new(),
     ];
-    lines.extend(session(status));
+    lines.extend(session(status, width));
     lines.push(String::new());
+    // On a low screen the addresses count, and whether they are online.
+    let needed = status.endpoints.len().min(ENDPOINTS_FIRST) + 1;
+    if lines.len() + needed > height {
+        lines = vec![row("Session", &state(status))];
+    }
     let room = height.saturating_sub(lines.len() + 4).max(1);
     lines.extend(endpoints(&status.endpoints, room));
     lines.push(String::new());
@@ -33,10 +40,10 @@ pub(crate) fn farewell(status: &Status) -> Vec<String> {
     vec![format!("{} connection(s), {moved}.", total.opened)]
 }
 
-fn session(status: &Status) -> Vec<String> {
+fn session(status: &Status, width: usize) -> Vec<String> {
     let mut lines = vec![row("Session", &state(status))];
     if let Some(error) = &status.error {
-        lines.push(row("", &explained(error)));
+        lines.extend(wrapped(&explained(error), width));
     }
     if let Some(session) = &status.session {
         lines.push(row("Account", &session.account));
@@ -59,6 +66,23 @@ fn session(status: &Status) -> Vec<String> {
         lines.push(row("Local API", addr));
     }
     lines
+}
+
+/// A text in the second column, on as many lines as it needs.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let room = width.saturating_sub(LABEL).max(LABEL);
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.iter().map(|line| row("", line)).collect()
 }
 
 fn state(status: &Status) -> String {
@@ -242,6 +266,24 @@ mod tests {
         assert!(
             text.contains("PTC_CREDENTIAL_ACL") && !text.contains('\u{1b}'),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_low_screen_shows_the_address_first() {
+        let text = render(&status(1), 60, 4).join("\n");
+        assert!(text.contains("tcp://edge.example.com:20000"), "{text}");
+    }
+
+    #[test]
+    fn a_long_error_keeps_its_code() {
+        let mut status = status(1);
+        status.error = Some(Error::new(Code::ServerUnreachable, "no way ".repeat(20)));
+        let lines = render(&status, 60, 30);
+        assert!(lines.iter().all(|line| line.chars().count() <= 60));
+        assert!(
+            lines.join("\n").contains("PTC_SERVER_UNREACHABLE"),
+            "{lines:?}"
         );
     }
 
