@@ -31,7 +31,13 @@ impl DataDir {
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(|error| refusal(path, &error))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => Error::new(
+                    Code::StoreUnavailable,
+                    format!("{} is not a directory", path.display()),
+                ),
+                _ => refusal(path, &error),
+            })?;
         let path = std::fs::canonicalize(path).map_err(|error| refusal(path, &error))?;
         let file = path.join("lock");
         let mut lock = OpenOptions::new()
