@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
 use portcullis_agent::config::{
@@ -41,7 +42,7 @@ pub(crate) enum Output {
 #[command(next_help_heading = "Agent")]
 pub(crate) struct AgentArgs {
     /// Authtoken or join string; else PORTCULLIS_AUTHTOKEN, the configuration, or a local server's.
-    #[arg(long, value_name = "TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) authtoken: Option<String>,
     /// Configuration file; repeatable, later ones win.
     #[arg(long, value_name = "FILE")]

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use clap::builder::NonEmptyStringValueParser;
 use portcullis_model::{Code, Error, Secret};
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value};
@@ -16,7 +17,7 @@ use crate::failure::Failure;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct ApiArgs {
     /// API key; else PORTCULLIS_API_KEY, the agent's configuration, or a server's on this machine.
-    #[arg(long, value_name = "KEY", help_heading = "API")]
+    #[arg(long, value_name = "KEY", help_heading = "API", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) api_key: Option<String>,
     /// Base address of the API; else PORTCULLIS_API_URL, or a server's on this machine.
     #[arg(long, value_name = "URL", help_heading = "API")]
@@ -58,6 +59,7 @@ impl Client {
             None => crate::cmd::config::configured_api_key(&args.config)?,
         };
         let access = environment::api_access(args.api_url.clone(), given);
+        let url = checked_url(&access)?;
         let Some(key) = access.key.clone() else {
             let message = format!(
                 "there is no API key for {}: pass --api-key, set PORTCULLIS_API_KEY, or run where the server's data \
@@ -75,7 +77,7 @@ impl Client {
         let http = http_client(ca.as_deref())?;
         Ok(Self {
             http,
-            url: checked_url(&access)?,
+            url,
             key,
             account: args.account.clone(),
         })
@@ -166,7 +168,10 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let error_without_url = root_cause(error);
+        let mut error_without_url = root_cause(error);
+        if error_without_url.contains("InvalidContentType") {
+            "it does not speak TLS there; is it http://?".clone_into(&mut error_without_url);
+        }
         let what = if error.is_timeout() {
             "did not answer in time"
         } else {
@@ -299,7 +304,7 @@ fn not_ours(url: &str, status: StatusCode) -> Error {
 }
 
 /// The innermost cause, which is the one that tells.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

@@ -6,6 +6,7 @@ use clap::Args as ClapArgs;
 use portcullis_agent::EndpointOptions;
 use portcullis_agent::config::EndpointEntry;
 use portcullis_model::endpoint::{Binding, ProxyVersion};
+use portcullis_net::upstream::Upstream;
 
 use super::api::endpoints::{Limits, fetch};
 use super::block_on;
@@ -97,6 +98,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         let agent = args.agent.clone();
         let entry = entry(args).await?;
         entry.options.check()?;
+        entry.upstream.parse::<Upstream>()?;
         let config = agent_process::configuration(&agent)?;
         let alone = Some(entry.options.name.clone());
         let work = Work {

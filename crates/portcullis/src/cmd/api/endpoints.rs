@@ -7,6 +7,7 @@ use portcullis_model::{Code, EndpointLimits, Error};
 use serde_json::Value;
 
 use super::common::{self, Body, Common, IdArgs, Kind, Labels, ListArgs};
+use crate::api_client::root_cause;
 use crate::config::reader;
 use crate::defaults;
 use crate::failure::Failure;
@@ -220,11 +221,11 @@ pub(crate) async fn fetch(url: &str) -> Result<String, Failure> {
         .send()
         .await
         .and_then(reqwest::Response::error_for_status)
-        .map_err(|error| refuse(error.to_string()))?;
+        .map_err(|error| refuse(root_cause(&error.without_url())))?;
     let text = answer
         .text()
         .await
-        .map_err(|error| refuse(error.to_string()))?;
+        .map_err(|error| refuse(root_cause(&error.without_url())))?;
     let fits =
         u64::try_from(text.len()).is_ok_and(|bytes| bytes <= defaults::POLICY_FILE_BYTES_MAX);
     if fits {
