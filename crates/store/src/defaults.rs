@@ -39,6 +39,8 @@ pub const POLICY_BYTES_MAX: usize = 64 * 1024;
 pub const NAME_CHARS_MAX: usize = 64;
 /// Characters of an endpoint's name: room for `namespace/name` of Kubernetes.
 pub const ENDPOINT_NAME_CHARS_MAX: usize = 255;
+/// Characters of what an agent says of its version, system and host name; a host name has 253.
+pub const AGENT_TEXT_CHARS_MAX: usize = 255;
 /// Blind draws of a random port before the free ports are counted instead.
 pub const DRAW_ATTEMPTS: u32 = 32;
 /// An account for which one in so many ports of the hosts rests already draws from those.

@@ -97,6 +97,14 @@ pub(crate) fn endpoint_name(name: &str) -> Result<(), Error> {
     ))
 }
 
+/// What an agent says of its machine, for people: cut to a bounded length, without control characters.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(defaults::AGENT_TEXT_CHARS_MAX)
+        .collect()
+}
+
 /// An update that changes nothing is a mistake of the caller.
 pub(crate) fn not_empty<T: Default + PartialEq>(update: &T) -> Result<(), Error> {
     if *update == T::default() {

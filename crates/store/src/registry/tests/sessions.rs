@@ -227,3 +227,15 @@ async fn a_node_that_vanishes_loses_its_sessions_to_the_others() {
         .expect("follows");
     assert!(stays.snapshot().has_credential(&credential.id));
 }
+
+#[tokio::test]
+async fn what_an_agent_says_of_its_machine_is_bounded() {
+    let bed = Bed::new().await;
+    let mut new = session_of(&bed.credential, 1, 1);
+    new.hostname = format!("\u{1b}[2Jbox{}", "x".repeat(60_000));
+    new.os = "lin\nux".into();
+    let session = bed.registry.open_session(new).await.expect("opens");
+    let session = session.value.session;
+    assert!(session.hostname.starts_with("[2Jbox") && session.hostname.len() == 255);
+    assert_eq!(session.os, "linux");
+}
