@@ -51,8 +51,11 @@ pub const CHANNELS_RATE_WINDOW: Duration = Duration::from_secs(1);
 pub const CHANNELS_TRIED_MAX: usize = 4;
 /// Opens of one session that wait for a channel. A waiting open holds its client's slot anyway.
 pub const CHANNEL_WAITERS_MAX: usize = 10_000;
-/// `need_channels` is asked again when nothing came for this long while opens wait.
+/// `need_channels` is asked again when nothing came for this long while opens wait; doubles up to the
+/// next while nothing comes at all.
 pub const NEED_CHANNELS_AGAIN: Duration = Duration::from_millis(500);
+/// The longest of these waits. An agent that hangs for a minute finds eleven requests, not 120.
+pub const NEED_CHANNELS_AGAIN_MAX: Duration = Duration::from_secs(8);
 /// Commands that wait for a session's actor. Senders on the data path shed when it is full; the
 /// actor clears it within a write to its socket.
 pub const SESSION_COMMANDS_MAX: usize = 1_024;

@@ -175,9 +175,11 @@ impl Channels {
         inner.demand.ask(Instant::now(), idle, waiting)
     }
 
-    /// Drops idle channels that died, and the surplus of a rate that has fallen.
+    /// Drops idle channels that died, the surplus of a rate that has fallen, and opens that no longer
+    /// wait.
     pub(crate) fn sweep(&self) {
         let mut inner = self.lock();
+        inner.waiters.retain(|waiter| !waiter.is_closed());
         let before = inner.idle.len();
         inner.idle.retain_mut(|(channel, _)| channel.is_alive());
         let most = usize::try_from(inner.demand.target(Instant::now())).unwrap_or(0) * 2;

@@ -1,10 +1,13 @@
 //! How many idle channels a session should have: at least a few, and as many as were opened within the
 //! last window, so that a burst like the last one opens without a round trip. Pure.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::defaults::{
     CHANNELS_IDLE_MAX, CHANNELS_IDLE_MIN, CHANNELS_RATE_WINDOW, NEED_CHANNELS_AGAIN,
+    NEED_CHANNELS_AGAIN_MAX,
 };
 
 /// What was opened lately, and what was asked for.
@@ -17,6 +20,8 @@ pub(crate) struct Demand {
     asked: u32,
     /// When channels were last asked for, or came.
     asked_at: Instant,
+    /// After so long a silence what was asked for counts as lost.
+    again: Duration,
 }
 
 impl Demand {
@@ -28,6 +33,7 @@ impl Demand {
             peak: 0,
             asked: CHANNELS_IDLE_MIN,
             asked_at: now,
+            again: NEED_CHANNELS_AGAIN,
         }
     }
 
@@ -42,6 +48,7 @@ impl Demand {
     pub(crate) fn came(&mut self, now: Instant) {
         self.asked = self.asked.saturating_sub(1);
         self.asked_at = now;
+        self.again = NEED_CHANNELS_AGAIN;
     }
 
     /// Idle channels that there should be.
@@ -53,8 +60,10 @@ impl Demand {
     /// Channels to ask the agent for now: what is missing for the target and for the opens that wait,
     /// less what is on its way. When nothing came for a while, what is missing is asked for again.
     pub(crate) fn ask(&mut self, now: Instant, idle: usize, waiting: usize) -> u32 {
-        if now.duration_since(self.asked_at) >= NEED_CHANNELS_AGAIN {
+        if self.asked > 0 && now.duration_since(self.asked_at) >= self.again {
             self.asked = 0;
+            // An agent that hangs will read every request when it is back, and do them all.
+            self.again = (self.again * 2).min(NEED_CHANNELS_AGAIN_MAX);
         }
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
@@ -86,8 +95,6 @@ impl Demand {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -129,6 +136,22 @@ mod tests {
             demand.opened(now);
         }
         assert_eq!(demand.ask(now, 0, 8), 10 + 8 - CHANNELS_IDLE_MIN);
+    }
+
+    #[test]
+    fn an_agent_that_hangs_is_asked_less_and_less() {
+        let mut now = Instant::now();
+        let mut demand = Demand::new(now);
+        let mut asked = 0;
+        for _ in 0..600 {
+            now += Duration::from_millis(100);
+            asked += u32::from(demand.ask(now, 0, 50) > 0);
+        }
+        assert!((5..=11).contains(&asked), "{asked} times in a minute");
+        demand.came(now);
+        assert_eq!(demand.ask(now, 0, 49), 0);
+        now += NEED_CHANNELS_AGAIN;
+        assert_eq!(demand.ask(now, 0, 49), 49 + CHANNELS_IDLE_MIN);
     }
 
     #[test]
