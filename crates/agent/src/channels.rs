@@ -181,9 +181,11 @@ impl Channels {
         self.open(self.idle_min.saturating_sub(ready + coming));
     }
 
-    /// Opens so many channels, within the limit.
+    /// Opens so many channels, within the limits.
     pub(crate) fn open(&mut self, count: u64) {
         let room = (defaults::CHANNELS_MAX as u64).saturating_sub(self.tasks.len() as u64);
+        let coming = self.context.counts.opening.load(Ordering::Acquire);
+        let room = room.min(defaults::CHANNELS_COMING_MAX.saturating_sub(coming));
         for _ in 0..count.min(room) {
             self.last_number += 1;
             // Counted here and not in the task, so that the next `fill` sees it.

@@ -49,6 +49,9 @@ pub const ACCEPT_QUEUE: usize = 64;
 pub const CHANNELS_MAX: usize = 10_000;
 /// Warm channels at most, whatever the server asks.
 pub const CHANNELS_IDLE_MAX: u64 = 256;
+/// Channels on their way at most, whatever the server asks: it counts what does not come as lost and
+/// asks again, and more than this (seconds of handshakes) comes too late for whoever waits.
+pub const CHANNELS_COMING_MAX: u64 = 2_048;
 /// Channels that are being opened at once; the rest wait their turn.
 pub const CHANNELS_OPENING_MAX: usize = 32;
 /// First and longest wait before a channel that could not be opened is tried again.
