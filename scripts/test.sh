@@ -31,6 +31,8 @@ suite() { # name, command...
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- --deny warnings
 step tidy cargo xtask tidy
+# Optional: tidy knows the same licences and bans.
+command -v cargo-deny >/dev/null && step deny cargo deny --offline check licenses bans sources
 if [ "${1:-all}" = quick ]; then
   suite unit cargo test --workspace --locked --no-fail-fast --exclude portcullis-e2e
 else

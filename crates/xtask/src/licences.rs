@@ -10,22 +10,17 @@ use cargo_metadata::{Metadata, Package};
 /// Licences that a dependency may offer.
 const ALLOWED: &[&str] = &[
     "Apache-2.0",
-    "MIT",
-    "BSD-2-Clause",
-    "BSD-3-Clause",
-    "ISC",
-    "Zlib",
-    "Unicode-3.0",
-    "Unicode-DFS-2016",
-    "CC0-1.0",
-    "0BSD",
-    "MPL-2.0",
-    "CDLA-Permissive-2.0",
-    "OpenSSL",
-    "BSL-1.0",
-    "MIT-0",
-    "Unlicense",
     "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "MIT-0",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
 ];
 
 /// Packages that must not come in: a second TLS stack, and unmaintained ones.
