@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod bench;
+pub mod namespaces;
 pub mod outbound;
 pub mod ports;
 pub mod process;
@@ -16,7 +17,7 @@ pub mod wait;
 
 pub use api::Api;
 pub use process::Process;
-pub use stack::{AgentProcess, Stack};
+pub use stack::{AgentProcess, Launch, Stack};
 pub use wait::{eventually, within};
 
 /// Says that the running check cannot run on this machine, and why. `make test` counts it as skipped

@@ -42,7 +42,19 @@ pub fn binary() -> PathBuf {
 
 /// The binary with an environment of its own: nothing of the developer's home reaches it.
 pub fn portcullis(home: &Path) -> Command {
-    let mut command = Command::new(binary());
+    wrapped(&[], home)
+}
+
+/// The same behind another command that ends by running its arguments.
+fn wrapped(wrapper: &[String], home: &Path) -> Command {
+    let mut command = match wrapper {
+        [] => Command::new(binary()),
+        [program, args @ ..] => {
+            let mut command = Command::new(program);
+            command.args(args).arg(binary());
+            command
+        }
+    };
     command
         .env_clear()
         .env("HOME", home)
@@ -51,10 +63,30 @@ pub fn portcullis(home: &Path) -> Command {
     command
 }
 
+/// A command that runs its arguments with at most `descriptors` open files, for [`Launch::wrapper`].
+pub fn few_descriptors(descriptors: u32) -> Vec<String> {
+    let line = format!("ulimit -n {descriptors}; exec \"$@\"");
+    ["bash", "-c", &line, "bash"].map(String::from).to_vec()
+}
+
+/// How a server is started where the plain way will not do.
+#[derive(Default)]
+pub struct Launch<'a> {
+    /// What stands before the binary and ends by running it.
+    pub wrapper: Vec<String>,
+    /// The configuration file's text.
+    pub yaml: &'a str,
+    /// Further arguments; they win over the usual ones.
+    pub extra: &'a [&'a str],
+    /// Where this process reaches the API, if not where the server listens.
+    pub api_url: Option<String>,
+}
+
 /// A running server.
 pub struct Stack {
     dir: TempDir,
     data: PathBuf,
+    wrapper: Vec<String>,
     args: Vec<String>,
     /// The server's process; `None` while it is down.
     pub server: Option<Process>,
@@ -74,52 +106,64 @@ impl Stack {
 
     /// A server with further arguments.
     pub async fn start_with(extra: &[&str]) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("ptc-")
-            .tempdir()
-            .expect("a directory");
-        let data = dir.path().join("data");
-        Self::start_in(dir, data, extra).await
+        Self::launch(Launch {
+            extra,
+            ..Launch::default()
+        })
+        .await
     }
 
     /// A server with its data in a directory of the test's.
     pub async fn start_on(data: &Path) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("ptc-")
-            .tempdir()
-            .expect("a directory");
-        Self::start_in(dir, data.to_owned(), &[]).await
+        Self::start_in(directory(), data.to_owned(), Launch::default()).await
     }
 
     /// A server with a configuration file beside its arguments.
     pub async fn start_configured(yaml: &str, extra: &[&str]) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("ptc-")
-            .tempdir()
-            .expect("a directory");
-        let path = dir.path().join("server.yml");
-        std::fs::write(&path, yaml).expect("the directory is ours");
-        let path = path.display().to_string();
-        let data = dir.path().join("data");
-        Self::start_in(dir, data, &[&["--config", &path], extra].concat()).await
+        Self::launch(Launch {
+            yaml,
+            extra,
+            ..Launch::default()
+        })
+        .await
     }
 
-    async fn start_in(dir: TempDir, data: PathBuf, extra: &[&str]) -> Self {
+    /// A server as `launch` says.
+    pub async fn launch(launch: Launch<'_>) -> Self {
+        let dir = directory();
+        let data = dir.path().join("data");
+        Self::start_in(dir, data, launch).await
+    }
+
+    async fn start_in(dir: TempDir, data: PathBuf, launch: Launch<'_>) -> Self {
         let range = ports::block(PUBLIC_PORTS + 2);
         let (first, last) = (*range.start(), *range.end());
-        let mut args: Vec<String> = ["server", "--host", "localhost", "--data-dir"]
-            .map(String::from)
-            .to_vec();
-        args.push(data.display().to_string());
-        args.extend(["--agents-listen".into(), format!("127.0.0.1:{}", last - 1)]);
-        args.extend(["--api-listen".into(), format!("127.0.0.1:{last}")]);
-        args.extend(["--port-range".into(), format!("{first}-{}", last - 2)]);
-        args.extend(extra.iter().map(|arg| (*arg).to_owned()));
-        let api = Api::new(&format!("http://127.0.0.1:{last}"), "");
+        let mut args: Vec<String> = vec!["server".into()];
+        for (flag, value) in [
+            ("--host", "localhost".to_owned()),
+            ("--data-dir", data.display().to_string()),
+            ("--agents-listen", format!("127.0.0.1:{}", last - 1)),
+            ("--api-listen", format!("127.0.0.1:{last}")),
+            ("--port-range", format!("{first}-{}", last - 2)),
+        ] {
+            if !launch.extra.contains(&flag) {
+                args.extend([flag.to_owned(), value]);
+            }
+        }
+        if !launch.yaml.is_empty() {
+            let path = dir.path().join("server.yml");
+            std::fs::write(&path, launch.yaml).expect("the directory is ours");
+            args.extend(["--config".into(), path.display().to_string()]);
+        }
+        args.extend(launch.extra.iter().map(|arg| (*arg).to_owned()));
+        let api_url = launch.api_url;
+        let api_url = api_url.unwrap_or_else(|| format!("http://127.0.0.1:{last}"));
+        let api = Api::new(&api_url, "");
         let agents = SocketAddr::from(([127, 0, 0, 1], last - 1));
         let mut stack = Self {
             dir,
             data,
+            wrapper: launch.wrapper,
             args,
             server: None,
             api,
@@ -133,7 +177,7 @@ impl Stack {
     /// Starts the server (again) and waits until it is ready.
     pub async fn up(&mut self) {
         assert!(self.server.is_none(), "the server runs already");
-        let mut command = portcullis(self.dir.path());
+        let mut command = wrapped(&self.wrapper, self.dir.path());
         command.args(&self.args);
         let mut process = Process::start("server", command);
         let url = self.api.url.clone();
@@ -210,6 +254,16 @@ impl Stack {
 
     /// Starts `portcullis tcp UPSTREAM` and does not wait.
     pub fn agent(&self, upstream: &str, extra: &[&str]) -> AgentProcess {
+        self.agent_behind(Vec::new(), upstream, extra)
+    }
+
+    /// The same behind a command that ends by running its arguments.
+    pub fn agent_behind(
+        &self,
+        wrapper: Vec<String>,
+        upstream: &str,
+        extra: &[&str],
+    ) -> AgentProcess {
         let number = AGENTS.fetch_add(1, Ordering::Relaxed);
         let name = format!("agent-{number}");
         let state = self.dir.path().join(&name).display().to_string();
@@ -227,6 +281,7 @@ impl Stack {
         }
         let mut agent = AgentProcess {
             name,
+            wrapper,
             args,
             home: self.dir.path().to_owned(),
             api: self.api.clone(),
@@ -260,10 +315,18 @@ impl Stack {
     }
 }
 
+fn directory() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("ptc-")
+        .tempdir()
+        .expect("a directory")
+}
+
 /// A running agent with one endpoint.
 pub struct AgentProcess {
     /// The endpoint's name.
     pub name: String,
+    wrapper: Vec<String>,
     args: Vec<String>,
     home: PathBuf,
     api: Api,
@@ -276,7 +339,7 @@ pub struct AgentProcess {
 impl AgentProcess {
     /// Starts it (again) with the same state directory.
     pub fn up(&mut self) {
-        let mut command = portcullis(&self.home);
+        let mut command = wrapped(&self.wrapper, &self.home);
         command.args(&self.args);
         self.process = Some(Process::start(&self.name, command));
     }
@@ -314,6 +377,11 @@ impl AgentProcess {
     /// The port of its endpoint, as text.
     pub fn port(&self) -> String {
         self.addr().port().to_string()
+    }
+
+    /// The directory with its identity and the token of its local API.
+    pub fn state_dir(&self) -> PathBuf {
+        self.home.join(&self.name)
     }
 
     /// Its output so far.

@@ -49,6 +49,18 @@ impl Upstream {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind(at).await.expect("the address is free");
+        Self::serve_on(listener, serve)
+    }
+
+    /// The same on a listener of the test's.
+    ///
+    /// # Panics
+    /// When it has no address.
+    pub fn serve_on<F, Fut>(listener: TcpListener, serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
         let addr = listener
             .local_addr()
             .expect("a bound socket has an address");
@@ -102,7 +114,14 @@ pub fn checksum(bytes: &[u8]) -> String {
 /// # Errors
 /// Whatever the socket says.
 pub async fn exchange(addr: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let stream = TcpStream::connect(addr).await?;
+    exchange_over(TcpStream::connect(addr).await?, bytes).await
+}
+
+/// The same over a connection that is there already.
+///
+/// # Errors
+/// Whatever the socket says.
+pub async fn exchange_over(stream: TcpStream, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let (mut from, mut to) = stream.into_split();
     let mut answer = Vec::new();
     let write = async {

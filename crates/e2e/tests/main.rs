@@ -10,6 +10,7 @@ mod databases;
 mod direct;
 mod half_close;
 mod names;
+mod networks;
 mod proxy_protocol;
 mod real_services;
 mod restarts;
