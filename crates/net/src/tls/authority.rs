@@ -64,17 +64,24 @@ impl CertAuthority {
                 );
                 Err(Error::new(Code::StoreCorrupt, text))
             }
-            // A key without certificate is a first start that was cut short: nobody has seen its CA.
-            (None, _) => Self::create(&certificate_path, &key_path, key),
+            // A first start that was cut short, or a certificate that was lost: join strings pin the key.
+            (None, Some(sealed)) => {
+                let pair = KeyPair::try_from(key.open(&sealed)?.as_slice())
+                    .map_err(|error| invalid(&key_path, &error))?;
+                Self::create(&certificate_path, pair)
+            }
+            (None, None) => {
+                let pair = KeyPair::generate().map_err(Error::internal)?;
+                files::write(&key_path, &key.seal(pair.serialized_der())?, 0o600)?;
+                Self::create(&certificate_path, pair)
+            }
         }
     }
 
-    fn create(certificate_path: &Path, key_path: &Path, key: &MasterKey) -> Result<Self, Error> {
-        let pair = KeyPair::generate().map_err(Error::internal)?;
+    fn create(certificate_path: &Path, pair: KeyPair) -> Result<Self, Error> {
         let params = authority_params()?;
         let certificate = params.self_signed(&pair).map_err(Error::internal)?;
         let pem = certificate.pem();
-        files::write(key_path, &key.seal(pair.serialized_der())?, 0o600)?;
         files::write(certificate_path, pem.as_bytes(), 0o644)?;
         Self::new(certificate.der().clone(), pem, pair)
     }

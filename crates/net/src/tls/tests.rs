@@ -203,6 +203,18 @@ fn the_authority_survives_a_restart() {
 }
 
 #[test]
+fn an_authority_that_lost_its_certificate_keeps_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = MasterKey::load_or_create(&dir.path().join("k")).unwrap();
+    let pin = CertAuthority::load_or_create(dir.path(), &key)
+        .unwrap()
+        .pin();
+    std::fs::remove_file(dir.path().join("ca.pem")).unwrap();
+    let again = CertAuthority::load_or_create(dir.path(), &key).unwrap();
+    assert_eq!(again.pin(), pin, "join strings and agents pin it");
+}
+
+#[test]
 fn a_damaged_authority_is_refused() {
     let (_, dir) = authority();
     let key = MasterKey::load_or_create(&dir.path().join("master.key")).unwrap();
