@@ -67,9 +67,12 @@ pub(crate) fn editor() -> Option<String> {
     var("VISUAL").or_else(|| var("EDITOR"))
 }
 
+/// Names the server's data directory, for commands on the same machine too.
+pub(crate) const DATA_DIR: &str = "PORTCULLIS_DATA_DIR";
+
 /// `PORTCULLIS_DATA_DIR`.
 pub(crate) fn data_dir() -> Option<PathBuf> {
-    var("PORTCULLIS_DATA_DIR").map(PathBuf::from)
+    var(DATA_DIR).map(PathBuf::from)
 }
 
 /// `PORTCULLIS_STATE_DIR`.
@@ -135,6 +138,12 @@ pub(crate) fn default_data_dir() -> PathBuf {
 /// Whether a server has lived in a directory.
 fn is_data_dir(dir: &Path) -> bool {
     dir.join("store.sqlite").exists() || dir.join(JOIN_FILE).exists()
+}
+
+/// Whether commands find a server's directory from every other one, without being told.
+pub(crate) fn is_found(dir: &Path) -> bool {
+    let same = |known: PathBuf| std::fs::canonicalize(known).is_ok_and(|known| known == dir);
+    user_data_dir().is_some_and(same) || same(system_data_dir())
 }
 
 /// The directories in which a server of this machine may have left its files, nearest first.

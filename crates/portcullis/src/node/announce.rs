@@ -2,7 +2,9 @@
 //!
 //! Must never: print a token anywhere but on a terminal that someone looks at.
 
-use crate::environment::{ADMIN_KEY_FILE, JOIN_FILE};
+use std::path::Path;
+
+use crate::environment::{self, ADMIN_KEY_FILE, JOIN_FILE};
 use crate::node::{Direct, Server, host_port};
 use crate::output;
 
@@ -62,11 +64,11 @@ fn common(server: &Server, secrets: bool) -> Vec<(&'static str, String)> {
 
 /// How to expose a service: from this machine, and from another.
 fn lines_to_paste(server: &Server, secrets: bool) -> Vec<(&'static str, String)> {
-    let program = program();
+    let program = format!("{}{}", finds(&server.data_dir()), program());
     let mut rows = vec![
         (
             "Expose a port",
-            format!("{program} tcp 5432      (or 22, or any other; on this machine)"),
+            format!("{program} tcp 5432   # here; 22 or any other port as well"),
         ),
         ("See it", format!("{program} api endpoints list")),
     ];
@@ -87,10 +89,26 @@ fn lines_to_paste(server: &Server, secrets: bool) -> Vec<(&'static str, String)>
     rows
 }
 
-/// How this program was called, so that the line can be pasted.
+/// What a command on this machine needs in front of it to find this directory, wherever it is called.
+fn finds(data_dir: &Path) -> String {
+    let text = data_dir.display().to_string();
+    if environment::is_found(data_dir) || text.contains(char::is_whitespace) {
+        String::new()
+    } else {
+        format!("{}={text} ", environment::DATA_DIR)
+    }
+}
+
+/// How this program was called, so that the line can be pasted, in another directory too.
 fn program() -> String {
     let called = std::env::args_os().next().unwrap_or_default();
-    let called = called.to_string_lossy().into_owned();
+    let path = Path::new(&called);
+    let path = if path.components().count() > 1 {
+        std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    } else {
+        path.to_owned()
+    };
+    let called = path.to_string_lossy().into_owned();
     if called.is_empty() || called.contains(' ') {
         "portcullis".to_owned()
     } else {
