@@ -125,12 +125,20 @@ fn install(args: &InstallArgs) -> Result<(), Failure> {
         .clone()
         .unwrap_or_else(|| args.role.config().into());
     let config = std::path::absolute(&config).unwrap_or(config);
-    let unit = unit(args.role, &binary()?, &config)?;
+    let binary = binary()?;
+    let unit = unit(args.role, &binary, &config)?;
+    let hidden = hidden(&binary);
     if args.print {
         output::line(unit.trim_end());
+        if let Some(why) = hidden {
+            output::note(&format!("note: {why}"));
+        }
         return Ok(());
     }
     available()?;
+    if let Some(why) = hidden {
+        return Err(refused(why));
+    }
     check_config(args.role, &config)?;
     let path = Path::new(UNIT_DIR).join(args.role.unit());
     write(&path, &unit)?;
@@ -201,6 +209,17 @@ fn unit(role: Role, binary: &Path, config: &Path) -> Result<String, Failure> {
         .template()
         .replace("@BIN@", &quoted(binary)?)
         .replace("@CONFIG@", &quoted(config)?))
+}
+
+/// Why the service could not start this program: its unit hides homes and temporary files from it.
+fn hidden(binary: &Path) -> Option<String> {
+    let hidden = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
+    let below = hidden.iter().find(|dir| binary.starts_with(dir))?;
+    let path = binary.display();
+    Some(format!(
+        "services cannot see programs below {below}; copy it first and call the copy: \
+         install -m 755 {path} /usr/local/bin/portcullis"
+    ))
 }
 
 fn binary() -> Result<PathBuf, Failure> {
@@ -303,6 +322,12 @@ mod tests {
             assert!(!text.contains("@BIN@") && !text.contains("@CONFIG@"));
         }
         assert!(SERVER_UNIT.contains("AmbientCapabilities=CAP_NET_BIND_SERVICE"));
+    }
+
+    #[test]
+    fn a_program_that_the_unit_hides_is_named() {
+        assert!(hidden(Path::new("/root/.cargo/bin/portcullis")).is_some());
+        assert!(hidden(Path::new("/usr/local/bin/portcullis")).is_none());
     }
 
     #[test]
