@@ -3,9 +3,9 @@
 //!
 //! Must never: leave a secret readable for others, or a file half-written.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -64,14 +64,17 @@ impl DataDir {
         &self.path
     }
 
-    /// The text of a file in it, if there is one.
+    /// The text of a file in it, if there is one; the file is this user's alone from then on.
     ///
     /// # Errors
     /// `PTC_STORE_…` when it is there and cannot be read.
     pub(crate) fn read(&self, name: &str) -> Result<Option<String>, Error> {
         let path = self.path.join(name);
         match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+            Ok(text) => {
+                make_private(&path);
+                Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(refusal(&path, &error)),
         }
@@ -100,6 +103,20 @@ impl DataDir {
             std::fs::rename(&fresh, &path)
         };
         write().map_err(|error| refusal(&path, &error))
+    }
+}
+
+/// Takes a file's permissions away from others, should a copy or a restored backup have given them.
+fn make_private(path: &Path) {
+    let open = |metadata: &Metadata| metadata.permissions().mode() & 0o077 != 0;
+    if !std::fs::metadata(path).is_ok_and(|metadata| open(&metadata)) {
+        return;
+    }
+    match std::fs::set_permissions(path, Permissions::from_mode(0o600)) {
+        Ok(()) => {
+            tracing::warn!(path = %path.display(), "file was open to others; its mode is 0600 now");
+        }
+        Err(error) => tracing::warn!(path = %path.display(), %error, "file is open to others"),
     }
 }
 
@@ -134,7 +151,6 @@ fn refusal(path: &Path, error: &io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_second_process_is_told_who_holds_it() {
@@ -158,14 +174,12 @@ mod tests {
         data.write("join", "secret").unwrap();
         data.write("join", "other").unwrap();
         assert_eq!(data.read("join").unwrap().as_deref(), Some("other"));
-        assert_eq!(
-            std::fs::metadata(data.path().join("join"))
-                .unwrap()
-                .permissions()
-                .mode()
-                & 0o777,
-            0o600
-        );
+        let path = data.path().join("join");
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(data.read("join").unwrap().as_deref(), Some("other"));
+        assert_eq!(mode(), 0o600, "as of a restored copy");
         assert_eq!(data.read("nothing").unwrap(), None);
     }
 
