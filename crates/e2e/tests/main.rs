@@ -8,6 +8,7 @@ mod commands;
 mod crowds;
 mod databases;
 mod direct;
+mod exhaustion;
 mod half_close;
 mod names;
 mod networks;
