@@ -38,6 +38,7 @@ if [ "${1:-all}" = quick ]; then
 else
   # All of it in one selection of packages: another selection is another set of features, and cargo
   # would build half of the dependencies again for it.
+  # `--all-targets`: the end-to-end tests run the binary and the examples.
   step build cargo build --workspace --all-targets --locked
   export PORTCULLIS_E2E_SKIPS="$log/skips"
   : >"$PORTCULLIS_E2E_SKIPS"

@@ -15,5 +15,6 @@ mod networks;
 mod proxy_protocol;
 mod real_services;
 mod restarts;
+mod sdk;
 mod tenants;
 mod upstreams;
