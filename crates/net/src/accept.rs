@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::defaults::{ACCEPT_BACKOFF_MAX, ACCEPT_BACKOFF_MIN};
+use crate::defaults::{ACCEPT_BACKOFF_MAX, ACCEPT_BACKOFF_MIN, LISTEN_BACKLOG};
 use crate::socket::reset_on_drop;
 
 mod reserve;
@@ -39,7 +39,7 @@ impl AcceptObserver for () {}
 pub struct AcceptOptions {
     /// Connections that may be alive at once; the permit of each goes with it.
     pub permits: Arc<Semaphore>,
-    /// Ends the loop; the listener is closed then.
+    /// Ends the loop: what waits in the queue is still handed on, and the listener is closed.
     pub shutdown: CancellationToken,
     /// Hears what happens.
     pub observer: Arc<dyn AcceptObserver>,
@@ -59,11 +59,13 @@ where
 }
 
 /// Where connections come from: a listener, or a test.
-trait Source: Send {
+trait Source: Send + Sized {
     /// The next connection.
     fn next(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
     /// Resets what waits although no descriptor is left; how many that were.
     fn shed(&mut self) -> usize;
+    /// What waits at the end; nothing is taken after it.
+    fn rest(self) -> Vec<(TcpStream, SocketAddr)>;
 }
 
 impl Source for TcpListener {
@@ -73,6 +75,22 @@ impl Source for TcpListener {
 
     fn shed(&mut self) -> usize {
         reserve::shed(self)
+    }
+
+    /// Closing the listener would reset those whose handshake is done. The kernel is asked itself: the
+    /// runtime may not have heard of the last ones. An error leaves the others to the close.
+    fn rest(self) -> Vec<(TcpStream, SocketAddr)> {
+        let Ok(listener) = self.into_std() else {
+            return Vec::new();
+        };
+        let most = usize::try_from(LISTEN_BACKLOG).unwrap_or(0);
+        std::iter::from_fn(|| {
+            let (stream, peer) = listener.accept().ok()?;
+            stream.set_nonblocking(true).ok()?;
+            Some((TcpStream::from_std(stream).ok()?, peer))
+        })
+        .take(most)
+        .collect()
     }
 }
 
@@ -86,7 +104,7 @@ where
         // Shutdown first: a flood of connections must not outrun it.
         let next = tokio::select! {
             biased;
-            () = options.shutdown.cancelled() => return Ok(()),
+            () = options.shutdown.cancelled() => break,
             next = source.next() => next,
         };
         let error = match next {
@@ -107,7 +125,7 @@ where
                 }
                 tokio::select! {
                     biased;
-                    () = options.shutdown.cancelled() => return Ok(()),
+                    () = options.shutdown.cancelled() => break,
                     () = tokio::time::sleep(pause) => {}
                 }
                 pause = (pause * 2).min(ACCEPT_BACKOFF_MAX);
@@ -115,6 +133,10 @@ where
             Fault::Listener => return Err(error),
         }
     }
+    for (stream, peer) in source.rest() {
+        admit(stream, peer, &options, &on_accept);
+    }
+    Ok(())
 }
 
 fn admit<F>(stream: TcpStream, peer: SocketAddr, options: &AcceptOptions, on_accept: &F)

@@ -171,6 +171,27 @@ async fn shutdown_closes_the_listener() {
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
 }
 
+/// To its client a connection in the queue is established: closing the listener would reset it.
+#[tokio::test]
+async fn shutdown_hands_on_what_waits() {
+    let mut under_test = start(10).await;
+    // Without a turn of the runtime, so that the loop has not heard of them.
+    let waiting: Vec<_> = (0..5)
+        .map(|_| std::net::TcpStream::connect(under_test.addr).unwrap())
+        .collect();
+    under_test.shutdown.cancel();
+    soon("the loop's end", under_test.end)
+        .await
+        .unwrap()
+        .unwrap();
+    for client in &waiting {
+        let (_, peer, _) = soon("a connection", under_test.accepted.recv())
+            .await
+            .unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+    }
+}
+
 /// Gives the errors of a list, then one connection, then nothing.
 struct Script {
     errors: VecDeque<i32>,
@@ -190,6 +211,10 @@ impl Source for Script {
 
     fn shed(&mut self) -> usize {
         1
+    }
+
+    fn rest(self) -> Vec<(TcpStream, SocketAddr)> {
+        Vec::new()
     }
 }
 
