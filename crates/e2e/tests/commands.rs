@@ -269,3 +269,19 @@ async fn up_starts_everything_and_a_second_run_finds_its_state() {
         "the second run finds its address again"
     );
 }
+
+/// A proxy of the environment must not see the key on its way to this machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_reach_a_local_api_past_every_proxy() {
+    let stack = Stack::start().await;
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    proxy.set_nonblocking(true).expect("set");
+    let address = format!("http://{}", proxy.local_addr().expect("bound"));
+    let mut command = stack.cli(&["api", "credentials", "list"]);
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(name, &address);
+    }
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    assert!(proxy.accept().is_err(), "nobody asked the proxy");
+}

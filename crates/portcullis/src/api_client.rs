@@ -74,7 +74,7 @@ impl Client {
                 .clone()
                 .filter(|_| access.url.starts_with("https:"))
         });
-        let http = http_client(ca.as_deref())?;
+        let http = http_client(ca.as_deref(), environment::is_local(&url))?;
         Ok(Self {
             http,
             url,
@@ -212,12 +212,16 @@ impl Page {
     }
 }
 
-fn http_client(ca: Option<&Path>) -> Result<reqwest::Client, Error> {
+/// No proxy of the environment stands between this machine and itself: it would get the key in the clear.
+fn http_client(ca: Option<&Path>, local: bool) -> Result<reqwest::Client, Error> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(defaults::API_CONNECT_TIMEOUT)
         .timeout(defaults::API_REQUEST_TIMEOUT);
+    if local {
+        builder = builder.no_proxy();
+    }
     if let Some(path) = ca {
         let refuse = |cause: String| {
             Error::new(
@@ -241,15 +245,7 @@ fn checked_url(access: &ApiAccess) -> Result<String, Failure> {
             access.url
         ))
     })?;
-    let host = url
-        .host_str()
-        .unwrap_or_default()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let local = host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback());
+    let local = environment::is_local(&access.url);
     match url.scheme() {
         "https" => Ok(access.url.clone()),
         "http" if local => Ok(access.url.clone()),

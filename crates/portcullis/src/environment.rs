@@ -212,14 +212,18 @@ pub(crate) fn api_access(url: Option<String>, key: Option<Secret>) -> ApiAccess 
 /// Whether a key that comes from elsewhere may go to the address in a data directory. The one below the
 /// current directory may have come with what somebody unpacked there, so it names this machine or nothing.
 fn vouches(dir: &Path, url: &str) -> bool {
+    dir.is_absolute() || is_local(url)
+}
+
+/// Whether a URL's host is this machine.
+pub(crate) fn is_local(url: &str) -> bool {
     let host = reqwest::Url::parse(url)
         .ok()
         .and_then(|url| Some(url.host_str()?.trim_matches(['[', ']']).to_owned()));
-    let here = host.is_some_and(|host| {
+    host.is_some_and(|host| {
         let ip = host.parse::<std::net::IpAddr>();
         host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
-    });
-    here || dir.is_absolute()
+    })
 }
 
 /// The API of the server whose data directory this is, if it is the one that is asked for.
