@@ -360,7 +360,10 @@ impl EdgeMachine {
                 let words = if goodbye.reason.is_empty() {
                     "the agent said goodbye"
                 } else {
-                    goodbye.reason.as_str()
+                    // The agent names its code in front, which this error says once more.
+                    let code = format!("{}: ", Code::AgentStopped);
+                    let reason = goodbye.reason.as_str();
+                    reason.strip_prefix(&code).unwrap_or(reason)
                 };
                 self.close(Cause::Peer, Error::new(Code::AgentStopped, clip(words)))
             }
