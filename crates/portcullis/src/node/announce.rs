@@ -46,9 +46,14 @@ fn common(server: &Server, secrets: bool) -> Vec<(&'static str, String)> {
     } else {
         format!("in {}", server.data_dir().join(ADMIN_KEY_FILE).display())
     };
+    let agents = if server.agents.ip().is_loopback() {
+        format!("{} (this machine only)", server.agents)
+    } else {
+        host_port(&server.host, server.agents.port())
+    };
     let mut rows = vec![
         ("Public host", server.host.clone()),
-        ("Agents", host_port(&server.host, server.agents.port())),
+        ("Agents", agents),
         ("API", server.api_url.clone()),
         ("API token", key),
         ("State", server.data_dir().display().to_string()),
@@ -72,7 +77,8 @@ fn lines_to_paste(server: &Server, secrets: bool) -> Vec<(&'static str, String)>
         ),
         ("See it", format!("{program} api endpoints list")),
     ];
-    if secrets {
+    // An agent elsewhere cannot come to a port of this machine alone.
+    if secrets && !server.agents.ip().is_loopback() {
         rows.push((
             "Elsewhere",
             format!(
