@@ -193,6 +193,18 @@ async fn malformed_configuration_names_every_error_by_its_path() {
         "PTC_CERTIFICATE_INVALID",
     )
     .await;
+    let misspelt = ["server", "--log-level", "inof", "--data-dir", "other"];
+    refused(&stack, &misspelt, 3, "PTC_CONFIG_INVALID").await;
+    let (status, output) = stack.run(&["api", "endpoints", "list", "--api-url", "edge"]);
+    assert!(status == 2 && output.contains("`edge`"), "{output}");
+    let (status, output) = stack.run(&["api", "endpoints", "list", "--api-key", ""]);
+    assert!(status == 2 && output.contains("--api-key"), "{output}");
+    // What can be seen at once is told alone, before an agent starts.
+    let (status, output) = stack.run(&["tcp", "postgres", "--authtoken", &stack.join()]);
+    assert!(
+        status == 1 && output.starts_with("error: the upstream `postgres`"),
+        "{output}"
+    );
     assert_eq!(
         stack.api.get("/endpoints").await["endpoints"],
         json!([]),
