@@ -318,7 +318,7 @@ async fn local_api(config: &AgentConfig, agent: &Agent, state_dir: PathBuf) -> O
 }
 
 fn mode(config: &AgentConfig, output: Output) -> Mode {
-    let terminal = std::io::stdout().is_terminal();
+    let terminal = std::io::stdout().is_terminal() && !environment::dumb_terminal();
     match output {
         Output::Json => Mode::Json,
         Output::Text => Mode::Plain,

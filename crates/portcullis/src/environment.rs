@@ -62,6 +62,11 @@ pub(crate) fn log() -> Option<String> {
     var("PORTCULLIS_LOG")
 }
 
+/// Whether the terminal says that it can show lines and no more.
+pub(crate) fn dumb_terminal() -> bool {
+    var("TERM").is_some_and(|term| term == "dumb")
+}
+
 /// `VISUAL`, else `EDITOR`.
 pub(crate) fn editor() -> Option<String> {
     var("VISUAL").or_else(|| var("EDITOR"))
