@@ -60,6 +60,7 @@ impl Edge {
             resolver,
             draining: CancellationToken::new(),
             stopped: CancellationToken::new(),
+            accepting: TaskTracker::new(),
             listening: TaskTracker::new(),
             registry,
         });
@@ -67,7 +68,8 @@ impl Edge {
         let clients = listeners::run(Arc::clone(&node), node.registry.watch());
         drop(task::spawn(
             "listeners",
-            node.listening.track_future(clients),
+            node.listening
+                .track_future(node.accepting.track_future(clients)),
         ));
         let agents = agents::run(Arc::clone(&node), port);
         drop(task::spawn(
@@ -132,6 +134,14 @@ impl EdgeHandle {
         // Agents first: they look for another node while their connections here go on.
         self.tell_sessions(&Command::Drain(error.clone()));
         node.draining.cancel();
+        // Who was in a queue is accepted before its listener closes, and is waited for as well.
+        node.accepting.close();
+        if tokio::time::timeout(CUT_TIMEOUT, node.accepting.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("listeners are slow to close");
+        }
         let live = node.records.live();
         let mut cut = 0;
         if tokio::time::timeout(timeout, live.empty()).await.is_err() {

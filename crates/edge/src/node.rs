@@ -40,7 +40,9 @@ pub(crate) struct Node {
     pub(crate) draining: CancellationToken,
     /// Cancelled when everything ends.
     pub(crate) stopped: CancellationToken,
-    /// What holds listening sockets.
+    /// What holds listening sockets for clients.
+    pub(crate) accepting: TaskTracker,
+    /// What holds listening sockets, the agent port's among them.
     pub(crate) listening: TaskTracker,
 }
 

@@ -68,6 +68,22 @@ async fn a_drain_lets_connections_finish_and_cuts_those_that_do_not() {
     bed.finish().await;
 }
 
+/// One thread, so that the connection is not accepted before the drain begins.
+#[tokio::test]
+async fn a_drain_waits_for_who_was_in_the_queue_when_it_began() {
+    let bed = Bed::start().await;
+    let endpoint = bed.direct("tcp://", echo("e").await).await;
+    let mut client = dial(bed.address(&endpoint));
+    let edge = bed.edge.clone();
+    let drain = tokio::spawn(async move { edge.drain(Duration::from_secs(60)).await });
+    greeting(&mut client, 1).await;
+    assert!(!drain.is_finished(), "it waits for the client");
+    assert_eq!(exchange(client, b"to the end").await, b"to the end");
+    let outcome = soon("the drain", drain).await.expect("no panic");
+    assert_eq!((outcome.finished, outcome.cut), (1, 0));
+    bed.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_with_nothing_to_wait_for_is_over_at_once() {
     let bed = Bed::start().await;
