@@ -216,21 +216,20 @@ pub(crate) async fn fetch(url: &str) -> Result<String, Failure> {
         .timeout(defaults::API_REQUEST_TIMEOUT)
         .build()
         .map_err(Error::internal)?;
-    let answer = client
+    let failed = |error: reqwest::Error| refuse(root_cause(&error.without_url()));
+    let mut answer = client
         .get(url)
         .send()
         .await
         .and_then(reqwest::Response::error_for_status)
-        .map_err(|error| refuse(root_cause(&error.without_url())))?;
-    let text = answer
-        .text()
-        .await
-        .map_err(|error| refuse(root_cause(&error.without_url())))?;
-    let fits =
-        u64::try_from(text.len()).is_ok_and(|bytes| bytes <= defaults::POLICY_FILE_BYTES_MAX);
-    if fits {
-        Ok(text)
-    } else {
-        Err(refuse("larger than 1 MiB".to_owned()))
+        .map_err(failed)?;
+    // Bounded while it is read: nothing says how long a stranger's answer is.
+    let mut body = Vec::new();
+    while let Some(part) = answer.chunk().await.map_err(failed)? {
+        body.extend_from_slice(&part);
+        if u64::try_from(body.len()).is_ok_and(|bytes| bytes > defaults::POLICY_FILE_BYTES_MAX) {
+            return Err(refuse("larger than 1 MiB".to_owned()));
+        }
     }
+    String::from_utf8(body).map_err(|_| refuse("it is not UTF-8 text".to_owned()))
 }
