@@ -151,10 +151,11 @@ pub(crate) fn is_found(dir: &Path) -> bool {
     user_data_dir().is_some_and(same) || same(system_data_dir())
 }
 
-/// The directories in which a server of this machine may have left its files, nearest first.
+/// The directories in which a server of this machine may have left its files: the one that is named,
+/// as the server itself prefers it, then the nearest.
 pub(crate) fn local_data_dirs() -> Vec<PathBuf> {
-    let mut dirs = vec![PathBuf::from("data")];
-    dirs.extend(data_dir());
+    let mut dirs: Vec<PathBuf> = data_dir().into_iter().collect();
+    dirs.push(PathBuf::from("data"));
     dirs.extend(user_data_dir());
     dirs.push(system_data_dir());
     dirs
