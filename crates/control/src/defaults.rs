@@ -12,6 +12,8 @@ pub const CONCURRENCY_MAX: usize = 64;
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// HTTP connections at once. Each costs a task and up to [`HEAD_BYTES_MAX`].
 pub const CONNECTIONS_MAX: usize = 1024;
+/// They take at most this part of the process's file descriptors: an eighth.
+pub const DESCRIPTORS_SHARE: usize = 8;
 /// Bytes of a request's line and headers.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Headers of a request.

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use portcullis_model::{Code, Error};
 use portcullis_net::accept::{self, AcceptOptions};
 use portcullis_net::listen::{ListenOptions, listen};
-use portcullis_net::{task, tls};
+use portcullis_net::{descriptors, task, tls};
 use portcullis_store::Registry;
 use portcullis_telemetry::{NodeCommands, Records};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -76,9 +76,9 @@ impl Control {
         let tls = server_tls(&config)?;
         let listener = listen(config.listen, ListenOptions::default())?;
         let addr = listener.local_addr().map_err(Error::internal)?;
-        let connections_max = u32::try_from(config.connections_max)
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let connections_max =
+            descriptors::at_most_an(defaults::DESCRIPTORS_SHARE, config.connections_max);
+        let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX);
         let permits = Arc::new(Semaphore::new(connections_max as usize));
         let stops = Stops::default();
         let app = Shared::new(config, registry, commands, records);

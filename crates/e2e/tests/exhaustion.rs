@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portcullis_e2e::stack::few_descriptors;
 use portcullis_e2e::traffic::{Upstream, exchange, pattern};
-use portcullis_e2e::{Launch, Process, Stack, eventually, within};
+use portcullis_e2e::{Api, Launch, Process, Stack, eventually, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -251,4 +251,45 @@ async fn agents_that_come_and_go_leave_no_listener_and_no_descriptor_behind() {
         (descriptors(server) <= base + 8).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_peers_of_one_port_leave_descriptors_for_the_others() {
+    // Less than the 10 s that a peer of the agent port may be silent: they are still there.
+    const MEANWHILE: Duration = Duration::from_secs(8);
+    let mut stack = Stack::launch(Launch {
+        wrapper: few_descriptors(128),
+        ..Launch::default()
+    })
+    .await;
+    let upstream = Upstream::echo().await;
+    let agent = stack.tcp(&upstream.hostport()).await;
+    let api: SocketAddr = stack.api.url["http://".len()..]
+        .parse()
+        .expect("an address");
+    let silent = flood_silently(stack.agents).await;
+    within(MEANWHILE, "the service answers", || answers(agent.addr())).await;
+    // A client of its own: no connection from before the flood.
+    let fresh = Api::new(&stack.api.url, &stack.api.key);
+    within(MEANWHILE, "the API answers", || {
+        fresh.endpoint_named(&agent.name)
+    })
+    .await;
+    drop(silent);
+    let silent = flood_silently(api).await;
+    within(MEANWHILE, "the service answers", || answers(agent.addr())).await;
+    drop(silent);
+    let fresh = Api::new(&stack.api.url, &stack.api.key);
+    eventually("the API answers", || fresh.endpoint_named(&agent.name)).await;
+    assert!(stack.server.as_mut().expect("started").is_running());
+    stack.balanced().await;
+}
+
+/// Opens 300 connections that say nothing.
+async fn flood_silently(addr: SocketAddr) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        held.extend(TcpStream::connect(addr).await);
+    }
+    held
 }

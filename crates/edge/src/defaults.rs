@@ -83,6 +83,9 @@ pub const SESSION_SWEEP: Duration = Duration::from_secs(1);
 pub const BIND_SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Descriptors that are left for what is not a client connection: store, agent port, listeners, logs.
 pub const DESCRIPTORS_RESERVED: usize = 512;
+/// Connections on the agent port that have not said who they are take at most this part of the
+/// process's descriptors: an eighth.
+pub const DESCRIPTORS_PENDING_SHARE: usize = 8;
 /// Broken accept loops that wait to be noticed; the others wait to say so.
 pub const LISTENERS_BROKEN_MAX: usize = 16;
 /// Draws of a random address whose port turns out to be held by another program.

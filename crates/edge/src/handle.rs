@@ -9,7 +9,7 @@ use portcullis_model::id::ConnectionId;
 use portcullis_model::{Code, EndpointId, Error, SessionId};
 use portcullis_net::listen::{ListenOptions, listen};
 use portcullis_net::resolve::Resolver;
-use portcullis_net::task;
+use portcullis_net::{descriptors, task};
 use portcullis_store::Registry;
 use portcullis_telemetry::{
     CloseReason, ConnectionView, DrainOutcome, Ended, EndpointState, EndpointStatus, NodeCommands,
@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Sources};
-use crate::config::EdgeConfig;
-use crate::defaults::{CUT_TIMEOUT, DESCRIPTORS_RESERVED, SESSION_STOP_TIMEOUT};
+use crate::config::{EdgeConfig, Limits};
+use crate::defaults::{
+    CUT_TIMEOUT, DESCRIPTORS_PENDING_SHARE, DESCRIPTORS_RESERVED, SESSION_STOP_TIMEOUT,
+};
 use crate::node::Node;
 use crate::sessions::{Command, Sessions};
 use crate::status::StatusBoard;
@@ -37,13 +39,14 @@ impl Edge {
     /// # Errors
     /// The agent port cannot be listened on: `PTC_PORT_TAKEN`, `PTC_PORT_NOT_PERMITTED`, `PTC_BIND_FAILED`.
     pub async fn start(
-        config: EdgeConfig,
+        mut config: EdgeConfig,
         registry: Registry,
         records: Records,
     ) -> Result<EdgeHandle, Error> {
         let port = listen(config.agents, ListenOptions::default())?;
         let agent_addr = port.local_addr().map_err(Error::internal)?;
         let connections_max = connections_max(config.limits.connections_max);
+        fit_pending(&mut config.limits);
         let resolver = match config.name_servers.as_slice() {
             [] => Resolver::system()?,
             servers => Resolver::with_servers(servers)?,
@@ -87,19 +90,23 @@ impl Edge {
 /// As many connections as the configuration and the process's descriptors allow. A connection takes
 /// two: the client's socket and the upstream's or its channel's.
 fn connections_max(configured: usize) -> usize {
-    let descriptors = std::fs::read_to_string("/proc/self/limits")
-        .ok()
-        .and_then(|limits| {
-            let line = limits
-                .lines()
-                .find(|line| line.starts_with("Max open files"))?;
-            line.split_whitespace().nth(3)?.parse::<usize>().ok()
-        });
     // Without a limit that can be read the configuration stands alone; the accept loop backs off anyway.
-    let possible = descriptors.map_or(usize::MAX, |most| {
-        most.saturating_sub(DESCRIPTORS_RESERVED) / 2
+    let possible = descriptors::limit().map_or(usize::MAX, |most| {
+        // Where there are few, half of them: the reserve must not be all.
+        (most - DESCRIPTORS_RESERVED.min(most / 2)) / 2
     });
     configured.min(possible.max(1)).min(Semaphore::MAX_PERMITS)
+}
+
+/// Keeps the strangers on the agent port to their share of the process's descriptors, and one source
+/// to a quarter of what is left of it.
+fn fit_pending(limits: &mut Limits) {
+    let most = descriptors::at_most_an(DESCRIPTORS_PENDING_SHARE, limits.agent_pending_max);
+    if most < limits.agent_pending_max {
+        limits.agent_pending_max = most;
+        let of_one = u32::try_from(most / 4).unwrap_or(u32::MAX).max(1);
+        limits.agent_pending_per_source_max = limits.agent_pending_per_source_max.min(of_one);
+    }
 }
 
 /// A running edge. Dropping it does not stop the edge; [`NodeCommands::drain`] does.

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod channel;
 pub mod control;
 pub mod defaults;
+pub mod descriptors;
 pub mod drain;
 mod files;
 pub mod listen;
