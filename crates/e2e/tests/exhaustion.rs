@@ -80,17 +80,22 @@ async fn an_agent_with_few_descriptors_refuses_with_a_code_and_serves_again_afte
     agent.online().await;
     answers(agent.addr()).await.expect("it works before");
     let held = flood(agent.addr(), 300).await;
-    eventually(
-        "those that found no place are refused by a code",
-        || async {
-            let log = stack.log();
-            ["PTC_NO_CHANNEL", "PTC_ESTABLISH_TIMEOUT", "PTC_FILE_LIMIT"]
-                .iter()
-                .any(|code| log.contains(code))
-                .then_some(())
-        },
-    )
+    let code = "PTC_FILE_LIMIT";
+    eventually("those that found no place are refused", || async {
+        stack.log().contains(code).then_some(())
+    })
     .await;
+    eventually("the endpoint says so", || async {
+        drop(exchange(agent.addr(), b"x").await);
+        let endpoint = stack.api.endpoint_named(&agent.name).await?;
+        let last = endpoint["last_upstream_error"].to_string();
+        last.contains(code).then_some(())
+    })
+    .await;
+    assert!(
+        !stack.log().contains("file_limit"),
+        "the agent's trouble is not the server's"
+    );
     let process = agent.process.as_mut().expect("started");
     assert!(process.is_running(), "{}", process.output());
     drop(held);

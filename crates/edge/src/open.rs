@@ -12,7 +12,7 @@ use portcullis_net::proxy_protocol::{self, Version};
 use portcullis_net::upstream::UpstreamStream;
 use portcullis_net::{Counters, RelayEnd, RelayLimits, TcpConn, relay, task, upstream};
 use portcullis_store::EndpointEntry;
-use portcullis_telemetry::{Ended, Fault, Record};
+use portcullis_telemetry::{CloseReason, Ended, Fault, Record};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -113,7 +113,11 @@ pub(crate) async fn open(
     opened
         .inspect(|_| noted(node, endpoint, carrier, None))
         .map_err(|error| {
-            let ended = Ended::open_failed(error);
+            let mut ended = Ended::open_failed(error);
+            // What goes wrong inside an agent is its own trouble, not this node's.
+            if carrier == "channel" && ended.reason.fault() == Fault::Us {
+                ended.reason = CloseReason::AgentRefused;
+            }
             noted(node, endpoint, carrier, Some(&ended));
             ended
         })
