@@ -61,8 +61,6 @@ pub const NEED_CHANNELS_AGAIN_MAX: Duration = Duration::from_secs(8);
 pub const SESSION_COMMANDS_MAX: usize = 1_024;
 /// Requests of one session that the registry works on at once.
 pub const SESSION_REQUESTS_MAX: usize = 32;
-/// A message that the agent does not take within this ends its session.
-pub const SESSION_WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the agent may take to leave after `stop` before it is cut.
 pub const SESSION_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// A closed session is taken off the registry within this, or its lease ends it.

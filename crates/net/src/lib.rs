@@ -1,5 +1,5 @@
-//! The sockets of the data path: accept, TLS, PROXY protocol, upstream dial, relay, tunnel channels,
-//! drain. Everything that moves bytes between two sockets, or makes one, is here.
+//! The sockets of the data path: accept, TLS, PROXY protocol, upstream dial, relay, tunnel channels.
+//! Everything that moves bytes between two sockets, or makes one, is here.
 //!
 //! Must never: decide (routing, policy and limits are the edge's), log per read, or keep a record of
 //! a connection. It is the only crate that may use `unsafe`; so far it has not needed to.
@@ -9,7 +9,6 @@ pub mod channel;
 pub mod control;
 pub mod defaults;
 pub mod descriptors;
-pub mod drain;
 mod files;
 pub mod listen;
 pub mod outbound;
