@@ -15,6 +15,7 @@ if [ "$(id -u)" -eq 0 ]; then
   exec unshare --net bash -ec '
     ip link set lo up
     sysctl -qw net.ipv4.tcp_congestion_control=cubic net.ipv4.ip_local_port_range="32768 65535" || true
+    sysctl -qw net.ipv4.tcp_tw_reuse_delay=100 || true
     echo "congestion control: $(sysctl -n net.ipv4.tcp_congestion_control)"
     exec "$0"' "$bench"
 fi

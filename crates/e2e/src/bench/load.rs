@@ -125,8 +125,8 @@ pub async fn bulk(
 /// # Errors
 /// When a connection fails.
 pub async fn connections(to: SocketAddr, at_once: usize, time: Duration) -> anyhow::Result<Figure> {
-    timed(at_once, time, move |number| async move {
-        let mut stream = connect(to, number).await?;
+    timed(at_once, time, move || async move {
+        let mut stream = connect(to).await?;
         exchange(&mut stream, true).await
     })
     .await
@@ -139,9 +139,9 @@ pub async fn connections(to: SocketAddr, at_once: usize, time: Duration) -> anyh
 pub async fn round_trips(to: SocketAddr, at_once: usize, time: Duration) -> anyhow::Result<Figure> {
     let begin = Instant::now();
     let mut tasks = JoinSet::new();
-    for number in 0..at_once {
+    for _ in 0..at_once {
         tasks.spawn(async move {
-            let mut stream = connect(to, number as u32).await?;
+            let mut stream = connect(to).await?;
             exchange(&mut stream, true).await?;
             let mut times = Vec::new();
             while begin.elapsed() < time {
@@ -161,8 +161,8 @@ pub async fn round_trips(to: SocketAddr, at_once: usize, time: Duration) -> anyh
 /// When a connection fails.
 pub async fn hold(to: SocketAddr, count: u32) -> anyhow::Result<Vec<TcpStream>> {
     let mut held = Vec::new();
-    for number in 0..count {
-        let mut stream = connect(to, number).await?;
+    for _ in 0..count {
+        let mut stream = connect(to).await?;
         exchange(&mut stream, true).await?;
         held.push(stream);
     }
@@ -171,17 +171,17 @@ pub async fn hold(to: SocketAddr, count: u32) -> anyhow::Result<Vec<TcpStream>> 
 
 async fn timed<F, Fut>(at_once: usize, time: Duration, operation: F) -> anyhow::Result<Figure>
 where
-    F: Fn(u32) -> Fut + Copy + Send + 'static,
+    F: Fn() -> Fut + Copy + Send + 'static,
     Fut: Future<Output = anyhow::Result<()>> + Send,
 {
     let begin = Instant::now();
     let mut tasks = JoinSet::new();
-    for worker in 0..at_once {
+    for _ in 0..at_once {
         tasks.spawn(async move {
             let mut times = Vec::new();
             while begin.elapsed() < time {
                 let start = Instant::now();
-                operation(worker as u32).await?;
+                operation().await?;
                 times.push(start.elapsed());
             }
             anyhow::Ok(times)
@@ -211,12 +211,10 @@ async fn gather(
     })
 }
 
-/// Spreads over 16 source addresses, so that short connections do not run out of ports.
-async fn connect(to: SocketAddr, number: u32) -> anyhow::Result<TcpStream> {
-    let socket = tokio::net::TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from(([127, 0, 2, 1 + (number % 16) as u8], 0)))?;
-    let stream = socket.connect(to).await.context("connects")?;
+/// Without a source address of its own: the kernel then draws the port by the whole four-tuple, where
+/// `bind` would search for one that is free on its own, slower with every connection in TIME_WAIT.
+async fn connect(to: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(to).await.context("connects")?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
