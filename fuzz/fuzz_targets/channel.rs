@@ -9,20 +9,23 @@ use portcullis_proto::{ChannelState, FrameType, Header, Incoming, Role, frame};
 /// What this side does between two frames of the peer, as the input says.
 fn act(state: &mut ChannelState, choice: u8) {
     let kind = FrameType::ALL[usize::from(choice) % FrameType::ALL.len()];
-    if kind == FrameType::Open {
+    if matches!(kind, FrameType::Open | FrameType::Resume) {
         if state.role() == Role::Edge && state.is_free() {
-            state.open_next().expect("a free channel opens");
+            let begun = match kind {
+                FrameType::Open => state.open_next(),
+                _ => state.resume_next(),
+            };
+            begun.expect("a free channel opens");
         }
         return;
     }
     let Some(open) = state.current() else {
         return;
     };
+    let header = Header::new(kind, open, kind.payload_bounds().0).expect("the least it may have");
     // A frame that isn't allowed closes the channel; an honest side doesn't try.
-    if state.clone().on_send(kind, open).is_ok() {
-        state
-            .on_send(kind, open)
-            .expect("it was allowed a moment ago");
+    if state.clone().on_send(&header).is_ok() {
+        state.on_send(&header).expect("it was allowed a moment ago");
     }
 }
 

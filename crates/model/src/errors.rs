@@ -89,6 +89,7 @@ catalogue! {
     MessageTooLarge "PTC_MESSAGE_TOO_LARGE" ngrok 812 http 413 exit EXIT_FAILURE: "a message is larger than the protocol allows" => "Shorten metadata or policy; the limit is 64 KiB.";
     ServerDraining "PTC_SERVER_DRAINING" ngrok 803 http 503 exit EXIT_UNREACHABLE: "the server is shutting down" => "Agents reconnect by themselves; try again.";
     SessionNotFound "PTC_SESSION_NOT_FOUND" ngrok - http 404 exit EXIT_FAILURE: "no such tunnel session" => "List the sessions with `portcullis api tunnel-sessions list`.";
+    PlainRefused "PTC_PLAIN_REFUSED" ngrok - http 403 exit EXIT_CONFIG: "the server takes no carriers and channels without TLS" => "Set `tunnel.channels: plain` at the server if the network between is to be trusted, or leave `channels: plain` out at the agent.";
     RemoteManagementOff "PTC_REMOTE_MANAGEMENT_OFF" ngrok 804 http 409 exit EXIT_FAILURE: "the agent does not take remote commands" => "Set `remote_management: true` in the agent's configuration.";
     AgentUpdateUnsupported "PTC_AGENT_UPDATE_UNSUPPORTED" ngrok 805 http 409 exit EXIT_FAILURE: "agents do not replace their own program" => "Upgrade the program where the agent runs, and restart the agent.";
 

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,11 +101,12 @@ where
     F: Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) + Send,
 {
     let mut pause = ACCEPT_BACKOFF_MIN;
+    let mut shutdown = pin!(options.shutdown.cancelled());
     loop {
         // Shutdown first: a flood of connections must not outrun it.
         let next = tokio::select! {
             biased;
-            () = options.shutdown.cancelled() => break,
+            () = shutdown.as_mut() => break,
             next = source.next() => next,
         };
         let error = match next {
@@ -125,7 +127,7 @@ where
                 }
                 tokio::select! {
                     biased;
-                    () = options.shutdown.cancelled() => break,
+                    () = shutdown.as_mut() => break,
                     () = tokio::time::sleep(pause) => {}
                 }
                 pause = (pause * 2).min(ACCEPT_BACKOFF_MAX);

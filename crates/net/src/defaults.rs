@@ -6,8 +6,42 @@ use std::time::Duration;
 /// stops getting cheaper (8 KiB costs twice the CPU per byte). The eight bytes less are a frame's
 /// header: header and payload of a full frame are 65,536 bytes, exactly four TLS records of 16 KiB.
 pub const RELAY_READ_BYTES: usize = 64 * 1024 - 8;
-/// Reads of one direction before the relay lets other connections of its thread run: 1 MiB.
+/// Moves of one direction before the relay lets other connections of its thread run: 1 MiB copied.
 pub const RELAY_READS_PER_TURN: usize = 16;
+/// Bytes of one direction before the relay lets others run. Splicing so many takes about as long as
+/// copying the 1 MiB of the moves above, 250 µs.
+pub const RELAY_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+/// What counts as a large move: half a buffer. Below it splicing gains nothing over copying.
+pub const SPLICE_MOVE_BYTES: usize = 32 * 1024;
+/// A splice that brought less has taken all there was, most likely, and the next one asks first. One
+/// that brought more may have run out of the pipe's 256 pages, each with as little as one segment.
+pub const SPLICE_DRY_BYTES: usize = 256 * 1024;
+/// Large reads in a row after which a direction splices.
+pub const SPLICE_AFTER_LARGE: u8 = 2;
+/// Small moves in a row after which it copies again.
+pub const SPLICE_UNTIL_SMALL: u8 = 5;
+/// Bytes of a pipe for splicing: the most that `pipe-max-size` allows an ordinary user.
+pub const PIPE_BYTES: usize = 1024 * 1024;
+/// Bytes that a pipe must have. Through 64 KiB splicing costs more CPU than copying, through 256 KiB
+/// a tenth more than through 1 MiB.
+pub const PIPE_BYTES_MIN: usize = 256 * 1024;
+/// Pipes that are lent at once. Two descriptors each, and up to 1 MiB while one is full; an ordinary
+/// user's quota (64 MiB) ends at 64 of them, or at 256 small ones.
+pub const PIPES_MAX: usize = 256;
+/// Pipes are at most one in so many of the process's descriptors: two descriptors each make an eighth.
+pub const PIPES_SHARE_OF_DESCRIPTORS: usize = 16;
+/// Empty pipes that are kept open: 10 KiB of kernel memory each.
+pub const PIPES_IDLE_MAX: usize = 32;
+/// Requests for a pipe that are refused at once after the system refused one.
+pub const PIPES_REFUSED_SKIP: u32 = 256;
+/// A relay that has lasted so long gets what a short one goes without (keep-alive on the dialled
+/// socket, four system calls). Well before [`KEEPALIVE_IDLE`], so that nothing is asked later for it.
+pub const RELAY_SETTLED_AFTER: Duration = Duration::from_secs(10);
+/// A tick of the timers of connections, and how late one may fire.
+pub const WHEEL_TICK: Duration = Duration::from_millis(100);
+/// Slots of a runtime thread's timer wheel, 16 KiB: once round in 410 s, so that the usual limits are
+/// looked at once.
+pub const WHEEL_SLOTS: usize = 4096;
 /// No byte in either direction for this long ends a connection, unless the limits say otherwise.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -30,6 +64,9 @@ pub const KEEPALIVE_PROBES: u32 = 3;
 
 /// Accept or connect to the end of a TLS handshake, where the caller has no deadline of its own.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that a link without TLS reads ahead of its frames: one system call brings many small frames, or
+/// most of a large one and the next header. Held only while some wait; each runtime thread keeps a spare.
+pub const PLAIN_READ_AHEAD_BYTES: usize = 64 * 1024;
 /// Ciphertext that is read ahead of rustls, which asks for 4 KiB at a time: one system call brings
 /// up to this and the 4 KiB. A connection holds it only while a burst is being read; each runtime
 /// thread keeps one spare.
@@ -85,6 +122,29 @@ pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a data frame that is sent: with its header four full TLS records.
 pub const CHANNEL_DATA_BYTES_MAX: usize = RELAY_READ_BYTES;
+/// Bytes that wait for a carrier's task before its opens wait in line: a burst of the relay, four full
+/// TLS records. With as much in TLS and [`CARRIER_NOTSENT_BYTES`] in the kernel it is what may stand in
+/// front of an open's first byte: 256 KiB, 2 ms on a link of 1 Gbit/s.
+pub const CARRIER_OUT_BYTES_MAX: usize = 64 * 1024;
+/// Opens that are let in from the line at once, each with one frame of at most 16 KiB.
+pub const CARRIER_TURNS: usize = 4;
+/// Bytes of a carrier's buffer that it keeps when a burst is over.
+pub const CARRIER_SPARE_BYTES: usize = 128 * 1024;
+/// Bytes of an open's buffer that it keeps when everything was read: a small message needs no
+/// allocation.
+pub const CARRIER_INBOX_SPARE_BYTES: usize = 256;
+/// Bytes of a carrier that wait unsent in the kernel (`TCP_NOTSENT_LOWAT`); what is in flight is not
+/// counted, so a link with long delay is not throttled.
+pub const CARRIER_NOTSENT_BYTES: u32 = 128 * 1024;
+/// TLS records that a carrier reads before others of its thread run: 1 MiB.
+pub const CARRIER_FILLS_PER_TURN: usize = 64;
+/// Bytes that are read from an open on a carrier before its window looks at the clock: an eighth of the
+/// smallest, so that credit is never late by more than that.
+pub const CREDIT_LOOK_BYTES: u32 = portcullis_proto::defaults::WINDOW_INITIAL / 8;
+/// A session's round trip until it was measured: windows grow as if the link were long.
+pub const ROUND_TRIP_UNKNOWN: Duration = Duration::from_millis(100);
+/// Bytes of a bulky connection on a carrier after which it asks for a channel again, when none was idle.
+pub const BULK_ASK_BYTES: usize = 64 * 1024;
 /// Bytes of one read of a control connection, and so of each idle session's memory.
 pub const CONTROL_READ_BYTES: usize = 1024;
 /// Bytes of control messages that wait for a slow peer: sixteen of the largest.

@@ -2,9 +2,10 @@
 //! Everything that moves bytes between two sockets, or makes one, is here.
 //!
 //! Must never: decide (routing, policy and limits are the edge's), log per read, or keep a record of
-//! a connection. It is the only crate that may use `unsafe`; so far it has not needed to.
+//! a connection. It is the only crate that may use `unsafe`: `sys` does.
 
 pub mod accept;
+pub mod carrier;
 pub mod channel;
 pub mod control;
 pub mod defaults;
@@ -17,12 +18,15 @@ pub mod relay;
 pub mod resolve;
 pub mod seal;
 pub mod socket;
+#[allow(unsafe_code, reason = "system calls that no crate wraps safely")]
+mod sys;
 pub mod task;
 pub mod tls;
 pub mod upstream;
+pub mod wheel;
 
 #[cfg(test)]
 mod testing;
 
-pub use relay::{Counters, RelayEnd, RelayIo, RelayLimits, Side, relay};
+pub use relay::{Counters, Kill, RelayEnd, RelayIo, RelayLimits, Side, relay};
 pub use socket::{TcpConn, UnixConn};

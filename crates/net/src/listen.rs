@@ -115,6 +115,7 @@ fn explain(addr: SocketAddr, error: &io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv6Addr};
+    use std::os::fd::AsFd as _;
 
     use socket2::SockRef;
     use tokio::net::TcpStream;
@@ -163,8 +164,13 @@ mod tests {
     async fn accepted_connections_inherit_the_options() {
         let listener = listen(loopback(0), ListenOptions::default()).unwrap();
         let addr = listener.local_addr().unwrap();
-        let (accepted, _client) = tokio::join!(listener.accept(), TcpStream::connect(addr));
+        let (accepted, client) = tokio::join!(listener.accept(), TcpStream::connect(addr));
         let (stream, _) = accepted.unwrap();
+        let client = client.unwrap();
+        client.try_write(b"ab").unwrap();
+        stream.readable().await.unwrap();
+        let read = crate::sys::recv_inq(stream.as_fd(), &mut [0; 1]);
+        assert_eq!(read.unwrap(), (1, Some(1)), "reads tell what waits");
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());

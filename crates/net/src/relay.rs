@@ -2,12 +2,12 @@
 //! ended, one side broke, a limit was reached or someone ended it.
 //!
 //! Bytes are read into a buffer of the runtime's thread; a connection has memory of its own only
-//! while the other side does not take them all, so an idle one costs none. Moving bytes between two
-//! plain TCP sockets without copying (splice) belongs behind [`RelayIo`] and `relay/direction.rs`.
+//! while the other side does not take them all, so an idle one costs none. Bulk between two plain
+//! sockets is not copied at all: `relay/splice.rs`.
 //!
 //! Must never: log, lock, look anything up, or allocate while bytes flow freely.
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,9 +18,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(doc)]
+use crate::defaults::RELAY_SETTLED_AFTER;
+
 mod direction;
+mod pipe;
 mod scratch;
 mod silence;
+mod splice;
+
+pub use pipe::PipesInUse;
+pub use splice::Plain;
 
 use direction::{Broken, Direction};
 use silence::Silence;
@@ -34,6 +42,33 @@ pub trait RelayIo: AsyncRead + AsyncWrite + Unpin + Send {
     /// relay asks whenever it does not read: while the other side is clogged, and after the end of
     /// this side's bytes.
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;
+
+    /// The relay has lasted a while ([`RELAY_SETTLED_AFTER`]): time for what a short connection goes
+    /// without.
+    fn settle(&mut self) {}
+
+    /// The socket, when nothing stands between it and the bytes. Between two of them bulk is spliced.
+    fn plain(&self) -> Option<&dyn Plain> {
+        None
+    }
+}
+
+/// What the relays of this process have of pipes, for whoever watches.
+pub fn pipes_in_use() -> PipesInUse {
+    pipe::pool().in_use()
+}
+
+/// What ends a relay from outside. A connection has one for all its life, so who keeps records of
+/// connections brings a small one.
+pub trait Kill: Sync {
+    /// Waits until somebody ends the relay. One waits at a time.
+    fn killed(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Kill for CancellationToken {
+    fn killed(&self) -> impl Future<Output = ()> + Send {
+        self.cancelled()
+    }
 }
 
 /// Whose side.
@@ -76,6 +111,8 @@ pub struct Counters {
     pub from_client: AtomicU64,
     /// Bytes from the upstream that were written to the client.
     pub from_upstream: AtomicU64,
+    /// Those of either side that were spliced, not copied.
+    spliced: AtomicU64,
     start: Instant,
     /// Microseconds from `start` to the first byte, plus one; 0 is not yet.
     first_from_client: AtomicU64,
@@ -94,6 +131,7 @@ impl Counters {
         Self {
             from_client: AtomicU64::new(0),
             from_upstream: AtomicU64::new(0),
+            spliced: AtomicU64::new(0),
             start: Instant::now(),
             first_from_client: AtomicU64::new(0),
             first_from_upstream: AtomicU64::new(0),
@@ -112,6 +150,18 @@ impl Counters {
             .load(Ordering::Relaxed)
             .checked_sub(1)
             .map(Duration::from_micros)
+    }
+
+    /// Bytes of either side that went from socket to socket without being copied.
+    pub fn spliced(&self) -> u64 {
+        self.spliced.load(Ordering::Relaxed)
+    }
+
+    fn add_spliced(&self, bytes: usize) {
+        if bytes > 0 {
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            self.spliced.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     /// When the counters were made.
@@ -165,7 +215,7 @@ pub enum RelayEnd {
     ServerIdle,
     /// Nothing moved for `half_close` after one direction had ended.
     HalfCloseIdle,
-    /// The token was cancelled.
+    /// Somebody ended it.
     Killed,
 }
 
@@ -192,11 +242,10 @@ pub async fn relay<C: RelayIo, U: RelayIo>(
     upstream: &mut U,
     limits: &RelayLimits,
     counters: &Counters,
-    kill: &CancellationToken,
+    kill: &impl Kill,
 ) -> RelayEnd {
-    let mut killed = pin!(kill.cancelled());
-    let timer = pin!(tokio::time::sleep_until(counters.start()));
-    let mut silence = Silence::new(*limits, timer);
+    let mut killed = pin!(kill.killed());
+    let mut silence = Silence::new(limits);
     let mut up = Direction::new(Side::Client);
     let mut down = Direction::new(Side::Upstream);
     let end = poll_fn(|cx| {
@@ -216,7 +265,12 @@ pub async fn relay<C: RelayIo, U: RelayIo>(
                 first: silence.first_end(),
             });
         }
-        silence.poll(cx, &mut up, &mut down)
+        let end = silence.poll(cx, &mut up, &mut down);
+        if silence.take_settled() {
+            client.settle();
+            upstream.settle();
+        }
+        end
     })
     .await;
     if !matches!(end, RelayEnd::Finished { .. }) {
@@ -247,5 +301,7 @@ fn turn<C: RelayIo, U: RelayIo>(
     down.watch(cx, upstream)
 }
 
+#[cfg(test)]
+mod splice_tests;
 #[cfg(test)]
 mod tests;

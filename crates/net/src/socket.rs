@@ -1,58 +1,41 @@
-//! Socket options, and [`Conn`]: a connected socket whose death is noticed even while nobody reads.
+//! [`Conn`]: a connected socket whose death is noticed even while nobody reads.
 //!
 //! Must never: block, or hold bytes.
 
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut, Read as _};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use socket2::{SockRef, TcpKeepalive};
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::defaults::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES};
-use crate::relay::RelayIo;
+use crate::relay::{Plain, RelayIo};
+use crate::sys::recv_inq;
 
-/// Sets what every TCP connection of ours has: no delay, keep-alive, and urgent bytes in their place
-/// among the others (the kernel would set them apart, where nobody reads). Accepted connections have
-/// it from their listener ([`crate::listen::listen`]) and need no call.
-///
-/// # Errors
-/// The system's, when the socket is dead already.
-pub fn configure(stream: &TcpStream) -> io::Result<()> {
-    configure_socket(&SockRef::from(stream))
-}
+mod options;
 
-pub(crate) fn configure_socket(socket: &socket2::Socket) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    socket.set_out_of_band_inline(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)
-}
-
-/// Makes the socket's drop a reset: the peer sees RST, and unsent bytes are thrown away.
-pub fn reset_on_drop(stream: &TcpStream) {
-    linger_zero(&SockRef::from(stream));
-}
-
-fn linger_zero(socket: &socket2::Socket) {
-    // Fails only on a socket that is dead already, and then there is nobody to tell.
-    if let Err(error) = socket.set_linger(Some(std::time::Duration::ZERO)) {
-        tracing::trace!(%error, "linger not set");
-    }
-}
+use options::linger_zero;
+pub use options::{
+    CongestionError, available_congestion, check_congestion, configure, reset_on_drop,
+    set_congestion, set_notsent_lowat, set_user_timeout,
+};
+pub(crate) use options::{configure_first, configure_later, configure_socket};
 
 /// What [`Conn`] needs of a socket: everything by shared reference, so that its death can be awaited
 /// beside reads and writes.
 pub trait Socket: AsFd + Send + Sync + Unpin + Sized + 'static + sealed::Sealed {
+    /// Whether reads of such a socket can tell what waits behind them.
+    const TELLS: bool;
+
     /// Waits until a read may bring something.
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Waits until a write may take something.
@@ -74,8 +57,10 @@ mod sealed {
 }
 
 macro_rules! socket {
-    ($type:ty) => {
+    ($type:ty, $tells:literal) => {
         impl Socket for $type {
+            const TELLS: bool = $tells;
+
             fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 <$type>::poll_read_ready(self, cx)
             }
@@ -96,8 +81,8 @@ macro_rules! socket {
         }
     };
 }
-socket!(TcpStream);
-socket!(UnixStream);
+socket!(TcpStream, true);
+socket!(UnixStream, false);
 
 type Watch = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
@@ -106,6 +91,12 @@ pub struct Conn<S> {
     io: Arc<S>,
     /// Waits for the socket's error. Made when someone asks while reads are paused: most never do.
     watch: Option<Watch>,
+    /// Reads tell what waits behind them, as far as is known.
+    tells: bool,
+    /// Its write half was shut down.
+    is_shut: bool,
+    /// It lacks what [`configure_later`] sets.
+    is_new: bool,
 }
 
 /// A TCP connection.
@@ -119,6 +110,17 @@ impl<S: Socket> Conn<S> {
         Self {
             io: Arc::new(io),
             watch: None,
+            tells: S::TELLS,
+            is_shut: false,
+            is_new: false,
+        }
+    }
+
+    /// Takes a socket that has had [`configure_first`] only: the rest is done when it has lasted.
+    pub(crate) fn new_dialled(io: S) -> Self {
+        Self {
+            is_new: true,
+            ..Self::new(io)
         }
     }
 
@@ -143,6 +145,30 @@ impl<S: Socket> Conn<S> {
                 return Poll::Ready(result);
             }
         }
+    }
+
+    /// A read that knows whether it has taken everything: without that a read stops in front of an
+    /// urgent byte, and nothing would tell of what lies behind. What was not set costs one more call.
+    fn read_all(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        while self.tells {
+            ready!(self.io.poll_read_ready(cx))?;
+            let mut taken = None;
+            let result = self.io.try_io(Interest::READABLE, || {
+                let (read, waiting) = recv_inq(self.io.as_fd(), buf)?;
+                self.tells = waiting.is_some() || read == 0;
+                if read > 0 && waiting == Some(0) {
+                    taken = Some(read);
+                    return Err(io::ErrorKind::WouldBlock.into()); // that is: no more for now
+                }
+                Ok(read)
+            });
+            match (taken, result) {
+                (Some(read), _) => return Poll::Ready(Ok(read)),
+                (None, Err(error)) if is_passing(&error) => {}
+                (None, result) => return Poll::Ready(result),
+            }
+        }
+        self.read(cx, buf, 0)
     }
 
     /// A read from a peer that sends nothing urgent (it speaks TLS): a short one has taken everything.
@@ -210,10 +236,16 @@ fn transfer<S: Socket>(
     });
     match (short, result) {
         (Some(moved), _) => Some(Ok(moved)),
-        (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
-        (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => None,
+        (None, Err(error)) if is_passing(&error) => None,
         (None, result) => Some(result),
     }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 impl TcpConn {
@@ -254,7 +286,7 @@ impl<S: fmt::Debug> fmt::Debug for Conn<S> {
 
 impl<S: Socket> AsyncRead for Conn<S> {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -262,8 +294,7 @@ impl<S: Socket> AsyncRead for Conn<S> {
         if space.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        // A read stops in front of an urgent byte, and nothing would tell of what lies behind.
-        let read = ready!(self.read(cx, space, 0))?;
+        let read = ready!(self.read_all(cx, space))?;
         buf.advance(read);
         Poll::Ready(Ok(()))
     }
@@ -299,8 +330,12 @@ impl<S: Socket> AsyncWrite for Conn<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.io).shutdown(std::net::Shutdown::Write))
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_shut {
+            SockRef::from(&*self.io).shutdown(std::net::Shutdown::Write)?;
+            self.is_shut = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -319,5 +354,60 @@ impl<S: Socket> RelayIo for Conn<S> {
         self.watch = None;
         let error = SockRef::from(&*self.io).take_error().ok().flatten();
         Poll::Ready(error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn plain(&self) -> Option<&dyn Plain> {
+        Some(self)
+    }
+
+    fn settle(&mut self) {
+        if !std::mem::take(&mut self.is_new) {
+            return;
+        }
+        // Fails only on a socket that is dead, and that shows without it.
+        if let Err(error) = configure_later(&SockRef::from(&*self.io)) {
+            tracing::trace!(%error, "keep-alive not set");
+        }
+    }
+}
+
+/// No `MORE`: the last bytes of a burst must not wait for others.
+const SPLICE: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
+
+impl<S: Socket> Plain for Conn<S> {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_read_ready(cx)
+    }
+
+    fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.io.poll_read_ready(cx))?;
+            let mut byte = [MaybeUninit::uninit()];
+            let peek = transfer(&*self.io, Interest::READABLE, 0, |socket| {
+                socket.peek(&mut byte)
+            });
+            if let Some(result) = peek {
+                return Poll::Ready(result.map(drop));
+            }
+        }
+    }
+
+    fn splice_in(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        match splice(&*self.io, None, pipe, None, most, SPLICE) {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            moved => Ok(moved?),
+        }
+    }
+
+    fn poll_splice_out(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        // Whether a short one has filled the socket is not said: 0 asks once more.
+        self.write(cx, 0, |socket| {
+            Ok(splice(pipe, None, socket, None, most, SPLICE)?)
+        })
     }
 }

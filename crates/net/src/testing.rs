@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use crate::relay::RelayIo;
+use crate::seal::MasterKey;
+use crate::tls::{self, CertAuthority, Purpose, Trust, client_config, server_config};
 
 /// Ten times what anything here may take.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -28,7 +31,26 @@ pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(addr), listener.accept());
-    (near.unwrap(), far.unwrap().0)
+    let (near, far) = (near.unwrap(), far.unwrap().0);
+    near.set_nodelay(true).unwrap();
+    far.set_nodelay(true).unwrap();
+    (near, far)
+}
+
+/// Both ends of a TLS connection as between edge and agent.
+pub(crate) async fn tls_pair() -> (tls::Stream, tls::Stream) {
+    let dir = tempfile::tempdir().unwrap();
+    let key = MasterKey::load_or_create(&dir.path().join("k")).unwrap();
+    let authority = CertAuthority::load_or_create(dir.path(), &key).unwrap();
+    let server = server_config(&authority, &[], &[], Purpose::Agents).unwrap();
+    let client = client_config(&Trust::Pin(authority.pin())).unwrap();
+    let (near, far) = tcp_pair().await;
+    let deadline = Instant::now() + SOON;
+    let (edge, agent) = tokio::join!(
+        tls::accept(near, server, deadline),
+        tls::connect(far, client, "localhost", deadline)
+    );
+    (edge.unwrap(), agent.unwrap())
 }
 
 /// Bytes that differ from place to place, so that a lost or doubled one shows.

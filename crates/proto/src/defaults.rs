@@ -12,6 +12,8 @@ pub const ALPN: &[u8] = b"portcullis/1";
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-portcullis-channel";
 /// Bytes taken from the TLS exporter.
 pub const EXPORTER_BYTES: usize = 32;
+/// First bytes of a link without TLS; a TLS connection begins with 0x16.
+pub const PLAIN_MAGIC: [u8; 4] = *b"PTCL";
 /// Bytes of a session key.
 pub const SESSION_KEY_BYTES: usize = 32;
 
@@ -33,7 +35,36 @@ pub const REASON_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of an error's message that is sent to the peer; what is longer is cut at a character. JSON
 /// may write a byte as six (`\u0000`), so 512 stay below `REASON_BYTES_MAX` with the code and braces.
 pub const REASON_MESSAGE_BYTES_MAX: usize = 512;
-/// The highest number of an open; the channel is closed after it. At 1,000 a second: 49 days.
+/// Bytes of a CREDIT frame's payload: u32 BE.
+pub const CREDIT_BYTES: usize = 4;
+/// Bytes of a RESUME frame's payload: link u64 BE, open u32 BE.
+pub const LEG_BYTES: usize = 12;
+/// Bytes of a SWITCH frame's payload: link u64 BE, open u32 BE, offset u64 BE.
+pub const SWITCH_BYTES: usize = LEG_BYTES + 8;
+/// Bytes of an open that may wait for its reader on a carrier, at first, in each direction. Both
+/// sides begin with this credit, so it is part of the wire.
+pub const WINDOW_INITIAL: u32 = 64 * 1024;
+/// Bytes that a window grows to at most: 1 MiB a round trip of 60 ms is 140 Mbit/s; what wants more
+/// belongs on a channel.
+pub const WINDOW_MAX: u32 = 1024 * 1024;
+/// Bytes that the windows of one session may have beyond their first size: 17 full ones.
+pub const WINDOW_BUDGET: u32 = 16 * 1024 * 1024;
+/// A window whose reader took nothing for so long shrinks with the next bytes.
+pub const WINDOW_QUIET: Duration = Duration::from_secs(2);
+/// Bytes of one burst beyond which a direction is bulky: two windows, so a page of an answer isn't.
+pub const BULK_BURST: u64 = 128 * 1024;
+/// Bytes within a second from which on a direction is bulky.
+pub const BULK_SECOND: u64 = 1024 * 1024;
+/// How long both directions of a connection on a channel are quiet before it returns to a carrier.
+pub const DEMOTE_AFTER: Duration = Duration::from_secs(3);
+/// Credit that may be outstanding for one open. Only the giver is hurt by more; the limit keeps the
+/// arithmetic in an u32.
+pub const CREDIT_MAX: u32 = i32::MAX as u32;
+/// Bytes of a DATA frame's payload on a carrier: what stands in front of another open's first byte.
+pub const CARRIER_DATA_BYTES_MAX: usize = 16 * 1024;
+/// Opens that may live on one carrier at once. Their windows are bounded by the session's budget.
+pub const CARRIER_OPENS_MAX: u32 = 16 * 1024;
+/// The highest number of an open; the link is closed after it. At 1,000 a second: 49 days.
 pub const OPEN_MAX: u32 = u32::MAX;
 /// How long a RESET may wait for a clogged direction before `abort` tells it on the control connection.
 pub const RESET_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,5 +93,10 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub const NEED_CHANNELS_MAX: u32 = 256;
 /// Idle channels that an agent keeps ready unless the edge says otherwise.
 pub const CHANNELS_IDLE_MIN: u32 = 4;
+/// Carriers that an agent keeps unless the server's configuration says otherwise: two cores can seal
+/// and open at once.
+pub const CARRIERS: u32 = 2;
+/// Carriers that an edge may ask an agent to keep.
+pub const CARRIERS_MAX: u32 = 64;
 /// Idle channels that an edge may ask an agent to keep ready. Each costs about 35 KiB on both ends.
 pub const CHANNELS_IDLE_MIN_MAX: u32 = 256;

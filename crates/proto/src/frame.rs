@@ -1,8 +1,10 @@
-//! Frames of a data channel: an 8-byte header {type u8, reserved u8 = 0, length u16 BE, open u32 BE}
+//! Frames of a carrier or channel: an 8-byte header {type u8, reserved u8 = 0, length u16 BE, open u32 BE}
 //! and at most 65,535 bytes of payload. A header is checked whole, its length against its type,
 //! before a byte of payload is read.
 //!
-//! Must never: decide whether a frame is allowed now; that is [`crate::channel`].
+//! Must never: decide whether a frame is allowed now; that is [`crate::open`].
+
+mod moves;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,9 +14,12 @@ use portcullis_model::{Code, EndpointId, Error};
 use serde::{Deserialize, Serialize};
 
 use crate::defaults::{
-    FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, OPEN_FIRST_BYTES_MAX, OPEN_HEADER_BYTES_MAX,
-    OPEN_PAYLOAD_BYTES_MAX, REASON_BYTES_MAX, REASON_MESSAGE_BYTES_MAX,
+    CREDIT_BYTES, FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, LEG_BYTES, OPEN_FIRST_BYTES_MAX,
+    OPEN_HEADER_BYTES_MAX, OPEN_PAYLOAD_BYTES_MAX, REASON_BYTES_MAX, REASON_MESSAGE_BYTES_MAX,
+    SWITCH_BYTES,
 };
+
+pub use moves::{Leg, Switch, decode_credit, encode_credit};
 
 /// What a frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,11 +39,19 @@ pub enum FrameType {
     Reset = 6,
     /// Either: this side is done with the open. No payload.
     Released = 7,
+    /// Either, on a carrier: so many more bytes of DATA may be sent for this open. Payload: a count.
+    Credit = 8,
+    /// Either: this direction goes on at another leg. Payload: a [`Switch`].
+    Switch = 9,
+    /// Edge: an open begins that continues another leg. Payload: that [`Leg`].
+    Resume = 10,
+    /// Agent, on a carrier: much is to be sent; the edge may give the open a channel. No payload.
+    Move = 11,
 }
 
 impl FrameType {
     /// Every type, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Open,
         Self::Opened,
         Self::Refused,
@@ -46,20 +59,28 @@ impl FrameType {
         Self::End,
         Self::Reset,
         Self::Released,
+        Self::Credit,
+        Self::Switch,
+        Self::Resume,
+        Self::Move,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+        let at = usize::from(byte).checked_sub(1)?;
+        Self::ALL.get(at).copied()
     }
 
     /// The lengths of payload that the type allows, both included.
     pub const fn payload_bounds(self) -> (usize, usize) {
         match self {
             Self::Open => (2, OPEN_PAYLOAD_BYTES_MAX),
-            Self::Opened | Self::End | Self::Released => (0, 0),
+            Self::Opened | Self::End | Self::Released | Self::Move => (0, 0),
             Self::Refused => (2, REASON_BYTES_MAX),
             Self::Data => (1, FRAME_PAYLOAD_BYTES_MAX),
             Self::Reset => (0, REASON_BYTES_MAX),
+            Self::Credit => (CREDIT_BYTES, CREDIT_BYTES),
+            Self::Switch => (SWITCH_BYTES, SWITCH_BYTES),
+            Self::Resume => (LEG_BYTES, LEG_BYTES),
         }
     }
 }
@@ -74,6 +95,10 @@ impl fmt::Display for FrameType {
             Self::End => "END",
             Self::Reset => "RESET",
             Self::Released => "RELEASED",
+            Self::Credit => "CREDIT",
+            Self::Switch => "SWITCH",
+            Self::Resume => "RESUME",
+            Self::Move => "MOVE",
         })
     }
 }
@@ -85,7 +110,7 @@ pub struct Header {
     pub kind: FrameType,
     /// Bytes of payload that follow.
     pub length: u16,
-    /// Which open of the channel it belongs to, from 1.
+    /// Which open of the link it belongs to, from 1.
     pub open: u32,
 }
 

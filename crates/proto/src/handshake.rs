@@ -12,10 +12,14 @@ use portcullis_model::{Code, Error, Secret, SessionId};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use crate::open::LinkKind;
+
 use crate::defaults::{EXPORTER_BYTES, HEARTBEAT_MAX, HEARTBEAT_MIN, SESSION_KEY_BYTES};
 
 /// What the MAC of a channel begins with, so that the key can never sign anything else by chance.
 const MAC_CONTEXT: &[u8] = b"portcullis channel 1";
+/// The same of a link without TLS.
+const PLAIN_MAC_CONTEXT: &[u8] = b"portcullis plain 1";
 
 /// The versions that a side speaks, on the wire `[min, max]`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +199,45 @@ fn mac(
     mac
 }
 
+/// The MAC of the first message of a link without TLS, in base64:
+/// HMAC-SHA256(session key, context ‖ kind ‖ session id ‖ link BE64), kind being 1 for a channel and 2 for
+/// a carrier.
+///
+/// It says who begins the link and as what. It binds to no connection: who can read and change what
+/// passes can read and change the link. The same number is taken once ([`crate::OnceOnly`]).
+pub fn plain_mac(key: &SessionKey, session: &SessionId, link: u64, kind: LinkKind) -> String {
+    STANDARD.encode(plain(key, session, link, kind).finalize().into_bytes())
+}
+
+/// Whether `claimed` is that MAC; constant time.
+pub fn verify_plain_mac(
+    key: &SessionKey,
+    session: &SessionId,
+    link: u64,
+    kind: LinkKind,
+    claimed: &str,
+) -> bool {
+    match STANDARD.decode(claimed) {
+        Ok(claimed) => plain(key, session, link, kind)
+            .verify_slice(&claimed)
+            .is_ok(),
+        Err(_) => false,
+    }
+}
+
+fn plain(key: &SessionKey, session: &SessionId, link: u64, kind: LinkKind) -> Hmac<Sha256> {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.0.expose()).expect("HMAC takes a key of any length");
+    mac.update(PLAIN_MAC_CONTEXT);
+    mac.update(&[match kind {
+        LinkKind::Channel => 1,
+        LinkKind::Carrier => 2,
+    }]);
+    mac.update(session.as_str().as_bytes());
+    mac.update(&link.to_be_bytes());
+    mac
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +279,32 @@ mod tests {
                 "{claimed}"
             );
         }
+    }
+
+    /// Computed with Python: `hmac.new(key, context + b"\x02" + id + link, sha256)`.
+    #[test]
+    fn plain_mac_is_the_one_that_others_compute() {
+        let key = SessionKey::new([9; SESSION_KEY_BYTES]);
+        let mac = plain_mac(&key, &session(), 3, LinkKind::Carrier);
+        assert_eq!(mac, "NfFTLfjcC03pEtieH1aMzmQI5x+8G7CsSlTYDd66mKk=");
+    }
+
+    #[test]
+    fn plain_mac_holds_for_its_session_number_and_kind_alone() {
+        let key = SessionKey::new([9; SESSION_KEY_BYTES]);
+        let other = SessionKey::new([8; SESSION_KEY_BYTES]);
+        let another = SessionId::new(1_700_000_000, [3; 16]);
+        let (channel, carrier) = (LinkKind::Channel, LinkKind::Carrier);
+        let mac = plain_mac(&key, &session(), 3, channel);
+        assert!(verify_plain_mac(&key, &session(), 3, channel, &mac));
+        assert!(!verify_plain_mac(&other, &session(), 3, channel, &mac));
+        assert!(!verify_plain_mac(&key, &another, 3, channel, &mac));
+        assert!(!verify_plain_mac(&key, &session(), 4, channel, &mac));
+        assert!(!verify_plain_mac(&key, &session(), 3, carrier, &mac));
+        assert!(!verify_plain_mac(&key, &session(), 3, channel, ""));
+        let tls = channel_mac(&key, &session(), 3, &EXPORTER);
+        assert!(!verify_plain_mac(&key, &session(), 3, channel, &tls));
+        assert!(!verify_channel_mac(&key, &session(), 3, &EXPORTER, &mac));
     }
 
     #[test]

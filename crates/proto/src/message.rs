@@ -27,19 +27,27 @@ pub trait Message: Serialize + DeserializeOwned {
 }
 
 macro_rules! messages {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident($body:ty) = $tag:literal,)+ }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$vdoc:meta])* $variant:ident($body:ty) = $tag:literal,)+
+        // Variants whose body another one has too: there is no `From` for them.
+        $(; $($(#[$also_doc:meta])* $also:ident($also_body:ty) = $also_tag:literal,)+)?
+    }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "type")]
         pub enum $name {
             $($(#[$vdoc])* #[serde(rename = $tag)] $variant($body),)+
+            $($($(#[$also_doc])* #[serde(rename = $also_tag)] $also($also_body),)+)?
         }
 
         impl Message for $name {
-            const TYPES: &'static [&'static str] = &[$($tag),+];
+            const TYPES: &'static [&'static str] = &[$($tag),+ $(, $($also_tag),+)?];
 
             fn kind(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $tag),+ }
+                match self {
+                    $(Self::$variant(_) => $tag,)+
+                    $($(Self::$also(_) => $also_tag,)+)?
+                }
             }
         }
 
@@ -58,6 +66,9 @@ messages! {
         Hello(Hello) = "hello",
         /// A data channel of a session.
         Channel(ChannelHello) = "channel",
+        ;
+        /// A carrier of a session: a link that many client connections share.
+        Carrier(ChannelHello) = "carrier",
     }
 }
 

@@ -4,22 +4,20 @@
 //! Must never: write a frame in parts with something in between, or deliver a payload that the state
 //! machine calls waste.
 
+use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use portcullis_model::Error;
 use portcullis_proto::defaults::{FRAME_HEADER_BYTES, REASON_BYTES_MAX};
 use portcullis_proto::frame::{decode_reason, encode_reason};
-use portcullis_proto::{ChannelState, EdgeMessage, FrameType, Header, Incoming, Role, codec};
-use tokio::io::{AsyncBufRead as _, AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio_rustls::TlsStream;
+use portcullis_proto::{ChannelState, EdgeMessage, FrameType, Header, Incoming, Leg, Role, codec};
+use tokio::io::ReadBuf;
 
-use super::abort::Abort;
-use crate::relay::RelayIo as _;
-use crate::tls;
+use super::abort::Door;
+use super::io::LinkIo;
 
 /// A frame that arrived, with its payload unless that is data.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +30,10 @@ pub(super) enum Event {
     End,
     Reset,
     Released,
+    /// The peer goes on at another leg.
+    Switch(Leg),
+    /// Agent: an open begins that continues another leg.
+    Resume(Leg),
 }
 
 /// What is being read.
@@ -48,33 +50,30 @@ enum Reading {
 
 /// One end of a channel.
 pub(super) struct Link {
-    io: tls::Stream,
+    io: LinkIo,
     id: u64,
     pub(super) state: ChannelState,
     reading: Reading,
-    /// Ends the current open from elsewhere.
-    pub(super) abort: Arc<Abort>,
+    /// What reaches the current open from elsewhere.
+    pub(super) door: Arc<Door>,
     /// Why the peer reset the current open, if it said so.
     pub(super) reason: Option<Error>,
+    /// What is given back when the channel is gone.
+    pub(super) place: Option<Box<dyn Any + Send + Sync>>,
     /// How the channel itself failed, once it did.
     failure: Option<io::ErrorKind>,
 }
 
 impl Link {
-    pub(super) fn new(id: u64, mut io: tls::Stream, role: Role) -> Box<Self> {
-        // One frame at a time is buffered (see `poll_flush` before every data frame), so rustls's own
-        // limit would only cut frames in two.
-        match &mut io {
-            TlsStream::Client(client) => client.get_mut().1.set_buffer_limit(None),
-            TlsStream::Server(server) => server.get_mut().1.set_buffer_limit(None),
-        }
+    pub(super) fn new(id: u64, io: LinkIo, role: Role) -> Box<Self> {
         Box::new(Self {
             io,
             id,
             state: ChannelState::new(role),
             reading: Reading::Header([0; FRAME_HEADER_BYTES], 0),
-            abort: Arc::default(),
+            door: Arc::default(),
             reason: None,
+            place: None,
             failure: None,
         })
     }
@@ -89,12 +88,12 @@ impl Link {
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<std::net::SocketAddr> {
-        self.io.get_ref().0.conn().peer_addr()
+        self.io.peer_addr()
     }
 
     /// Begins an open's own state: a late abort of the last one must not hit it.
     pub(super) fn renew(&mut self) {
-        self.abort = Arc::default();
+        self.door = Arc::default();
         self.reason = None;
     }
 
@@ -107,16 +106,39 @@ impl Link {
     ) -> io::Result<()> {
         let open = self.state.current().unwrap_or(0);
         let header = Header::new(kind, open, payload.len()).map_err(violation)?;
-        self.state.on_send(kind, open).map_err(violation)?;
+        self.state.on_send(&header).map_err(violation)?;
         self.put_raw(cx, header, payload)
     }
 
     /// Writes the OPEN frame of the next open.
-    pub(super) fn put_open(&mut self, cx: &mut Context<'_>, payload: &[u8]) -> io::Result<()> {
+    pub(super) fn put_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        payload: &[u8],
+        first_bytes: usize,
+    ) -> io::Result<()> {
         let open = self.state.open_next().map_err(violation)?;
+        self.state.note_first_bytes(first_bytes);
         self.renew();
         let header = Header::new(FrameType::Open, open, payload.len()).map_err(violation)?;
         self.put_raw(cx, header, payload)
+    }
+
+    /// Writes the RESUME frame of the next open, which continues another leg.
+    pub(super) fn put_resume(&mut self, cx: &mut Context<'_>, from: Leg) -> io::Result<()> {
+        let open = self.state.resume_next().map_err(violation)?;
+        self.renew();
+        let payload = from.encode();
+        let header = Header::new(FrameType::Resume, open, payload.len()).map_err(violation)?;
+        self.put_raw(cx, header, &payload)
+    }
+
+    /// Writes SWITCH: this side's direction goes on at another leg.
+    pub(super) fn put_switch(&mut self, cx: &mut Context<'_>, to: Leg) -> io::Result<()> {
+        let payload = self.state.switch(to).map_err(violation)?.encode();
+        let open = self.open();
+        let header = Header::new(FrameType::Switch, open, payload.len()).map_err(violation)?;
+        self.put_raw(cx, header, &payload)
     }
 
     /// Writes a RESET or REFUSED frame with its reason.
@@ -136,19 +158,16 @@ impl Link {
 
     fn put_raw(&mut self, cx: &mut Context<'_>, header: Header, payload: &[u8]) -> io::Result<()> {
         let header = header.encode();
-        let whole = header.len() + payload.len();
         let parts = [IoSlice::new(&header), IoSlice::new(payload)];
-        match Pin::new(&mut self.io).poll_write_vectored(cx, &parts) {
-            Poll::Ready(Ok(taken)) if taken == whole => Ok(()),
-            Poll::Ready(Err(error)) => Err(self.fail(error)),
-            // TLS takes all or nothing without a limit of its buffer; anything else has cut a frame.
-            Poll::Ready(Ok(_)) | Poll::Pending => Err(self.fail(io::ErrorKind::WriteZero.into())),
+        match self.io.put(cx, &parts) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail(error)),
         }
     }
 
     /// Waits until everything that was written has gone to the socket.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.io).poll_flush(cx)) {
+        match ready!(self.io.poll_flush(cx)) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(self.fail(error))),
         }
@@ -171,7 +190,7 @@ impl Link {
         loop {
             match &mut self.reading {
                 Reading::Header(bytes, have) => {
-                    *have += ready!(poll_read(&mut self.io, cx, &mut bytes[*have..]))?;
+                    *have += ready!(self.io.poll_read(cx, &mut bytes[*have..]))?;
                     if *have == FRAME_HEADER_BYTES {
                         let bytes = *bytes;
                         if let Some(event) = self.on_header(bytes)? {
@@ -210,7 +229,7 @@ impl Link {
             Incoming::Deliver => Some(Event::Data),
             Incoming::Discard => None,
             _ if length > 0 => None,
-            incoming => Some(event(incoming, Vec::new())),
+            incoming => Some(event(incoming, Vec::new())?),
         })
     }
 
@@ -233,7 +252,11 @@ impl Link {
                 self.reason = decode_reason(FrameType::Reset, &payload).map_err(violation)?;
                 Ok(Event::Reset)
             }
-            Reading::Payload(incoming, payload, _) => Ok(event(incoming, payload)),
+            Reading::Payload(Incoming::Switch, payload, _) => {
+                let leg = self.state.on_switch(&payload).map_err(violation)?;
+                Ok(Event::Switch(leg))
+            }
+            Reading::Payload(incoming, payload, _) => event(incoming, payload),
             Reading::Refusal(body, _) => match codec::decode(&body) {
                 Ok(EdgeMessage::Error(fatal)) => {
                     self.reason = Some(Error::new(fatal.code, fatal.message));
@@ -259,7 +282,7 @@ impl Link {
         }
         let room = buf.remaining().min(*left);
         let space = &mut buf.initialize_unfilled()[..room];
-        match ready!(poll_read(&mut self.io, cx, space)) {
+        match ready!(self.io.poll_read(cx, space)) {
             Ok(read) => {
                 buf.advance(read);
                 *left -= read;
@@ -272,9 +295,30 @@ impl Link {
         }
     }
 
+    /// Bytes of the data frame that is being read, into a buffer that grows; `false` when it has no more.
+    pub(super) fn poll_collect(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+    ) -> Poll<io::Result<bool>> {
+        let Reading::Data(left) = &mut self.reading else {
+            return Poll::Ready(Ok(false));
+        };
+        let whole = into.len() + *left;
+        let collected = poll_collect(&mut self.io, cx, into, whole);
+        *left = whole - into.len();
+        match ready!(collected) {
+            Ok(()) => {
+                self.reading = Reading::Header([0; FRAME_HEADER_BYTES], 0);
+                Poll::Ready(Ok(true))
+            }
+            Err(error) => Poll::Ready(Err(self.fail(error))),
+        }
+    }
+
     /// Ready when the connection below died, whether or not anyone reads.
     pub(super) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let error = ready!(self.io.get_mut().0.poll_broken(cx));
+        let error = ready!(self.io.poll_broken(cx));
         Poll::Ready(self.fail(error))
     }
 
@@ -283,7 +327,7 @@ impl Link {
     pub(super) fn fail(&mut self, error: io::Error) -> io::Error {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
         self.state.close();
-        self.io.get_mut().0.reset();
+        self.io.reset();
         let error = match error.kind() {
             ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected => {
                 io::Error::other(Lost(error))
@@ -313,13 +357,13 @@ impl Drop for Link {
     /// Dropped in the middle of an open, the channel must not look cleanly ended.
     fn drop(&mut self) {
         if self.state.current().is_some() {
-            self.io.get_mut().0.reset();
+            self.io.reset();
         }
     }
 }
 
-fn event(incoming: Incoming, payload: Vec<u8>) -> Event {
-    match incoming {
+fn event(incoming: Incoming, payload: Vec<u8>) -> io::Result<Event> {
+    Ok(match incoming {
         Incoming::Open => Event::Open(payload),
         Incoming::Opened => Event::Opened,
         Incoming::Refused => Event::Refused(payload),
@@ -327,51 +371,34 @@ fn event(incoming: Incoming, payload: Vec<u8>) -> Event {
         Incoming::End => Event::End,
         Incoming::Reset => Event::Reset,
         Incoming::Released => Event::Released,
-    }
+        Incoming::Resume => Event::Resume(Leg::decode(&payload).map_err(violation)?),
+        Incoming::Credit | Incoming::Switch | Incoming::Move => {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    })
 }
 
 fn violation(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// One read; the end of the connection is an error, because no frame ends there.
-fn poll_read(
-    io: &mut tls::Stream,
-    cx: &mut Context<'_>,
-    space: &mut [u8],
-) -> Poll<io::Result<usize>> {
-    let mut buf = ReadBuf::new(space);
-    ready!(Pin::new(io).poll_read(cx, &mut buf))?;
-    match buf.filled().len() {
-        0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-        read => Poll::Ready(Ok(read)),
-    }
-}
-
-fn poll_skip(io: &mut tls::Stream, cx: &mut Context<'_>, left: usize) -> Poll<io::Result<usize>> {
-    let there = ready!(Pin::new(&mut *io).poll_fill_buf(cx))?.len();
-    if there == 0 {
-        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-    }
-    let skipped = there.min(left);
-    Pin::new(io).consume(skipped);
+fn poll_skip(io: &mut LinkIo, cx: &mut Context<'_>, left: usize) -> Poll<io::Result<usize>> {
+    let skipped = ready!(io.poll_fill(cx))?.len().min(left);
+    io.consume(skipped);
     Poll::Ready(Ok(skipped))
 }
 
 fn poll_collect(
-    io: &mut tls::Stream,
+    io: &mut LinkIo,
     cx: &mut Context<'_>,
     payload: &mut Vec<u8>,
     length: usize,
 ) -> Poll<io::Result<()>> {
     while payload.len() < length {
-        let there = ready!(Pin::new(&mut *io).poll_fill_buf(cx))?;
-        if there.is_empty() {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
+        let there = ready!(io.poll_fill(cx))?;
         let taken = there.len().min(length - payload.len());
         payload.extend_from_slice(&there[..taken]);
-        Pin::new(&mut *io).consume(taken);
+        io.consume(taken);
     }
     Poll::Ready(Ok(()))
 }

@@ -1,187 +1,189 @@
-//! One client connection over a channel, as the relay sees it, and how it is settled afterwards.
+//! One client connection between edge and agent, as the relay sees it, whatever carries it now.
 //!
-//! Must never: give the channel back before both sides released the open.
+//! Must never: hold bytes, or know a frame; its legs do.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use portcullis_model::Error;
-use portcullis_proto::FrameType;
+use portcullis_proto::mover::Place;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::abort::AbortHandle;
-use super::link::{Event, Link};
-use super::{Channel, Finished};
-use crate::defaults::{CHANNEL_DATA_BYTES_MAX, RELEASE_TIMEOUT, RESET_FLUSH_TIMEOUT};
+use super::leg::ChannelLeg;
+use super::legs::{Got, Leg, Wrote};
+use super::moving::{Bulky, Moving};
+use super::{Channel, Exchange, Finished};
+use crate::carrier::CarrierLeg;
 use crate::relay::RelayIo;
 
-/// One client connection over a channel.
-#[derive(Debug)]
+/// One client connection between edge and agent.
 pub struct TunnelStream {
-    link: Box<Link>,
-    /// END was written.
-    end_sent: bool,
-    /// END was read.
-    peer_ended: bool,
-    /// RESET was read.
-    pub(super) peer_reset: bool,
+    /// What it runs over; while it moves, what it leaves.
+    pub(super) leg: Leg,
+    /// The move that goes on.
+    pub(super) moving: Option<Box<Moving>>,
+    /// Where channels come from and go to; without it the connection stays where it is.
+    pub(super) exchange: Option<Arc<dyn Exchange>>,
+    pub(super) bulky: Bulky,
     /// Our end of the open is a reset, with this reason for the peer if there is one.
-    reset: Option<Option<Error>>,
+    reset: Option<Box<Option<Error>>>,
 }
 
 impl TunnelStream {
-    pub(super) fn new(link: Box<Link>) -> Self {
+    fn new(leg: Leg) -> Self {
         Self {
-            link,
-            end_sent: false,
-            peer_ended: false,
-            peer_reset: false,
+            leg,
+            moving: None,
+            exchange: None,
+            bulky: Bulky::default(),
             reset: None,
         }
     }
 
-    /// The number of the channel in its session.
-    pub fn channel(&self) -> u64 {
-        self.link.id()
+    pub(super) fn on_channel(leg: ChannelLeg) -> Self {
+        Self::new(Leg::Channel(Box::new(leg)))
     }
 
-    /// The number of the open on its channel.
+    pub(super) fn on_carrier(leg: CarrierLeg) -> Self {
+        Self::new(Leg::Carrier(leg))
+    }
+
+    /// Lets the connection move between carrier and channel.
+    pub fn set_exchange(&mut self, exchange: Arc<dyn Exchange>) {
+        self.exchange = Some(exchange);
+    }
+
+    /// The number of the channel or carrier in its session.
+    pub fn channel(&self) -> u64 {
+        self.leg.at().link
+    }
+
+    /// The number of the open on its channel or carrier.
     pub fn open(&self) -> u32 {
-        self.link.open()
+        self.leg.at().open
+    }
+
+    /// Whether it is on a carrier now.
+    pub fn is_on_carrier(&self) -> bool {
+        matches!(self.leg, Leg::Carrier(_))
     }
 
     /// Ends the stream from elsewhere, when the control connection brought `abort`.
     pub fn abort_handle(&self) -> AbortHandle {
-        AbortHandle(self.link.abort.clone())
+        self.leg.handle()
     }
 
     /// Why the peer reset the connection, if it did and said so.
-    pub fn peer_reason(&self) -> Option<&Error> {
-        self.link.reason.as_ref()
+    pub fn peer_reason(&self) -> Option<Error> {
+        let moved = self.moving.as_ref().and_then(|moving| moving.peer_reason());
+        moved.or_else(|| self.leg.peer_reason())
     }
 
-    /// Whether the channel itself is gone, not just the connection that it carried. Its errors are
-    /// never of the kind `ConnectionReset`, so that a relay's end tells the two apart.
+    /// Whether the channel or carrier itself is gone, not just the connection that it carried. Its
+    /// errors are never of the kind `ConnectionReset`, so that a relay's end tells the two apart.
     pub fn is_lost(&self) -> bool {
-        self.link.state.is_closed()
+        self.leg.is_lost()
     }
 
     /// Like [`RelayIo::reset`], and tells the peer why.
     pub fn reset_with(&mut self, why: &Error) {
-        self.reset = Some(Some(why.clone()));
+        self.reset = Some(Box::new(Some(why.clone())));
     }
 
-    /// After the relay, at once: settles the open with the peer. A reset goes out here. A clean end
-    /// may take as long as the peer needs to write its last bytes (bounded by `RELEASE_TIMEOUT`), so
-    /// nothing else may wait for it.
-    pub async fn finish(mut self) -> Finished {
-        let (channel, open) = (self.channel(), self.open());
-        if self.link.state.is_closed() || self.link.abort.is_set() {
-            self.link.fail(io::ErrorKind::ConnectionAborted.into());
-            return Finished::Closed;
+    /// After the relay, at once: settles the open with the peer, as far as that needs no waiting; what
+    /// does is left in the channel that is returned. On a carrier nothing does.
+    #[must_use = "a channel is to be settled"]
+    pub fn settle(mut self) -> Option<Settling> {
+        let reset = self.reset.take();
+        let why = reset.as_ref().and_then(|why| Option::as_ref(why));
+        let cut = reset.is_some() || !self.is_whole();
+        let next = self.moving.take().and_then(|moving| moving.into_next());
+        // What continues a leg and was not looked at any more is declined.
+        let (handle, state) = (self.leg.handle(), self.leg.state());
+        let late = handle.close().map(|late| (late, state));
+        let late = late.and_then(|(late, state)| late.decline(state.answer_to_resume()));
+        if let (Some(late), Some(exchange)) = (late, &self.exchange) {
+            Arc::clone(exchange).give_back(late);
         }
-        let cut = !self.end_sent || !self.peer_ended || self.reset.is_some();
-        let limit: Duration = if cut {
-            RESET_FLUSH_TIMEOUT
-        } else {
-            RELEASE_TIMEOUT
-        };
-        let mut begun = false;
-        match tokio::time::timeout(limit, poll_fn(|cx| self.poll_settle(cx, &mut begun))).await {
-            Ok(Ok(())) => Finished::Reusable(Channel { link: self.link }),
-            Ok(Err(error)) => {
-                tracing::debug!(channel, open, %error, "channel dropped");
-                Finished::Closed
-            }
-            Err(_) => {
-                self.link.fail(io::ErrorKind::TimedOut.into());
-                // Who reset first needs no telling.
-                if cut && !self.peer_reset {
-                    Finished::Abort { channel, open }
-                } else {
-                    Finished::Closed
-                }
-            }
+        let next = next.and_then(|leg| {
+            drop(leg.handle().close());
+            leg.settle(why, cut)
+        });
+        let current = self.leg.settle(why, cut);
+        next.or(current) // one is a carrier's, and leaves nothing
+    }
+
+    /// Whether both directions came to their end.
+    fn is_whole(&self) -> bool {
+        match &self.moving {
+            Some(moving) => moving.is_whole(),
+            None => self.leg.end_sent() && self.leg.peer_ended(),
         }
     }
 
-    /// Ready when both sides have released the open and everything of ours is on its way.
-    fn poll_settle(&mut self, cx: &mut Context<'_>, begun: &mut bool) -> Poll<io::Result<()>> {
-        self.check_abort(cx)?;
-        if !std::mem::replace(begun, true) {
-            self.write_reset(cx)?;
-        }
-        loop {
-            if self.link.state.may_release() {
-                self.link.put(cx, FrameType::Released, &[])?;
-            }
-            let flushed = self.link.poll_flush(cx)?.is_ready();
-            if self.link.state.is_free() {
-                return if flushed {
-                    Poll::Ready(Ok(()))
-                } else {
-                    Poll::Pending
-                };
-            }
-            // Reading goes on while our frames wait: the peer may need room to see them.
-            ready!(self.poll_note(cx))?;
+    /// Settles the open with the peer. A reset goes out here. A clean end on a channel may take as long
+    /// as the peer needs to write its last bytes (bounded by `RELEASE_TIMEOUT`), so nothing else may wait
+    /// for it.
+    pub async fn finish(self) -> Finished {
+        match self.settle() {
+            Some(settling) => settling.finish().await,
+            None => Finished::Settled,
         }
     }
 
-    /// Our end is a reset when the relay said so, or when it never came to END.
-    fn write_reset(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let answered = self.peer_reset && self.end_sent;
-        if (self.reset.is_none() && self.end_sent) || answered {
-            return Ok(());
-        }
-        let why = self.reset.take().flatten();
-        self.link.put_reason(cx, FrameType::Reset, why.as_ref())
-    }
-
-    /// One frame that is not for the reader.
-    fn poll_note(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(self.link.poll_event(cx))? {
-            Event::End => self.peer_ended = true,
-            Event::Reset => self.peer_reset = true,
-            // An edge that gave up before the verdict may still get one.
-            Event::Data | Event::Released | Event::Opened | Event::Refused(_) => {}
-            Event::Open(_) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn check_abort(&self, cx: &Context<'_>) -> io::Result<()> {
-        if self.link.abort.poll(cx) {
-            Err(io::ErrorKind::ConnectionReset.into())
-        } else {
-            Ok(())
+    /// The leg that this side writes on.
+    fn writer(&mut self) -> &mut Leg {
+        match self.moving.as_mut().and_then(|moving| moving.writes_next()) {
+            Some(next) => next,
+            None => &mut self.leg,
         }
     }
 
-    /// As much as is there now; an end or a reset waits until the bytes in front of it were taken.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while buf.remaining() > 0 && !self.peer_ended {
-            if self.peer_reset {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-            }
-            if ready!(self.link.poll_payload(cx, buf))?.is_some() {
-                continue;
-            }
-            match ready!(self.link.poll_event(cx))? {
-                Event::Data => {}
-                Event::End => self.peer_ended = true,
-                Event::Reset => self.peer_reset = true,
-                Event::Released if self.peer_reset => {}
-                _ => {
-                    let error = io::ErrorKind::InvalidData.into();
-                    return Poll::Ready(Err(self.link.fail(error)));
-                }
-            }
+    /// The leg that this side reads from; `None`: where it goes on has not come yet.
+    fn reader(&mut self) -> Option<&mut Leg> {
+        match &mut self.moving {
+            None => Some(&mut self.leg),
+            Some(moving) => match moving.reads() {
+                Some(Place::Current) => Some(&mut self.leg),
+                Some(Place::Next) => moving.next_mut(),
+                None => None,
+            },
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// What has happened to the legs, before anything is read or written.
+    fn turn(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.moving.is_some() || self.leg.is_called() {
+            self.drive(cx)?;
+        }
+        self.moving
+            .as_ref()
+            .map_or(Ok(()), |moving| moving.watch(cx))
+    }
+}
+
+/// A channel whose open is over, and not released yet.
+#[derive(Debug)]
+pub struct Settling(pub(super) Box<ChannelLeg>);
+
+impl Settling {
+    /// The number of the channel in its session.
+    pub fn channel(&self) -> u64 {
+        self.0.link()
+    }
+
+    /// See [`TunnelStream::finish`].
+    pub async fn finish(self) -> Finished {
+        self.0.finish().await
+    }
+}
+
+impl From<Channel> for Finished {
+    fn from(channel: Channel) -> Self {
+        Self::Reusable(channel)
     }
 }
 
@@ -191,75 +193,114 @@ impl AsyncRead for TunnelStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check_abort(cx)?;
-        let before = buf.filled().len();
-        match self.poll_fill(cx, buf) {
-            // What failed behind these bytes fails again at the next read.
-            Poll::Pending | Poll::Ready(Err(_)) if buf.filled().len() > before => {
-                Poll::Ready(Ok(()))
+        self.turn(cx)?;
+        loop {
+            // It may have ended where it was left, and have nowhere to go on.
+            if self
+                .moving
+                .as_ref()
+                .is_some_and(|moving| moving.has_peer_ended())
+            {
+                return Poll::Ready(Ok(()));
             }
-            result => result,
+            let Some(leg) = self.reader() else {
+                // The RESUME wakes whoever waits on the leg that is left.
+                self.leg.await_call(cx);
+                return Poll::Pending;
+            };
+            let before = buf.filled().len();
+            match ready!(leg.poll_read(cx, buf))? {
+                Got::Bytes => {
+                    if self.bulky.on_read(buf.filled().len() - before) {
+                        self.see_to_agent(cx)?;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Got::End => {
+                    if let Some(moving) = &mut self.moving {
+                        moving.on_end();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                // Read up to the peer's SWITCH: it goes on elsewhere.
+                Got::Through => self.drive(cx)?,
+            }
         }
     }
 }
 
 impl AsyncWrite for TunnelStream {
-    /// One frame, whole, or nothing: what TLS has buffered goes out first.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check_abort(cx)?;
-        if self.peer_reset {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        self.turn(cx)?;
+        loop {
+            match self.writer().poll_write(cx, buf)? {
+                Wrote::Bytes(count) => {
+                    if self.is_on_carrier() && self.bulky.on_bytes(count) {
+                        self.ask_for_channel(cx)?;
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Wrote::Clogged => return Poll::Pending,
+                // Without credit: what wants more than a window at once belongs on a channel.
+                Wrote::Starved => {
+                    if self.moving.is_some() || !self.ask_for_channel(cx)? {
+                        return Poll::Pending;
+                    }
+                }
+            }
         }
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        ready!(self.link.poll_flush(cx))?;
-        let payload = &buf[..buf.len().min(CHANNEL_DATA_BYTES_MAX)];
-        self.link.put(cx, FrameType::Data, payload)?;
-        Poll::Ready(Ok(payload.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link.poll_flush(cx)
+        self.bulky.on_dry();
+        self.writer().poll_flush(cx)
     }
 
-    /// Sends END; the channel stays.
+    /// Sends END; the channel or carrier stays.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check_abort(cx)?;
-        if !self.end_sent {
-            ready!(self.link.poll_flush(cx))?;
-            self.link.put(cx, FrameType::End, &[])?;
-            self.end_sent = true;
+        self.turn(cx)?;
+        ready!(self.writer().poll_shutdown(cx))?;
+        if let Some(moving) = &mut self.moving {
+            moving.on_end_sent();
         }
-        self.link.poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 }
 
 impl RelayIo for TunnelStream {
     fn reset(&mut self) {
-        self.reset.get_or_insert(None);
+        self.reset.get_or_insert_default();
     }
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if let Err(error) = self.check_abort(cx) {
+        if let Err(error) = self.turn(cx) {
             return Poll::Ready(error);
         }
-        if !self.peer_ended {
-            return self.link.poll_broken(cx);
-        }
-        // Behind END only RESET matters; the peer has sent all of its bytes.
-        while !self.peer_reset {
-            match ready!(self.poll_note(cx)) {
-                Ok(()) => {}
-                // Both directions are complete: the end of the channel takes nothing away.
-                Err(_) if self.end_sent => return Poll::Pending,
-                Err(error) => return Poll::Ready(error),
+        let Some(leg) = self.reader() else {
+            self.leg.await_call(cx);
+            return Poll::Pending;
+        };
+        let broken = leg.poll_broken(cx);
+        // Behind END this is what reads: it may have come upon the peer's SWITCH.
+        if broken.is_pending() && self.leg.is_called() {
+            if let Err(error) = self.drive(cx) {
+                return Poll::Ready(error);
             }
+            cx.waker().wake_by_ref();
         }
-        Poll::Ready(io::ErrorKind::ConnectionReset.into())
+        broken
+    }
+}
+
+impl std::fmt::Debug for TunnelStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TunnelStream")
+            .field("leg", &self.leg)
+            .field("moving", &self.moving.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! Channels over real TLS: a client and an upstream, a relay on either end, opens one after another.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,25 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::relay::{Counters, RelayEnd, RelayLimits, Side, relay};
-use crate::seal::MasterKey;
 use crate::socket::{TcpConn, reset_on_drop};
-use crate::testing::{SOON, clog, pattern, read_all, soon, tcp_pair};
-use crate::tls::{CertAuthority, Purpose, Trust, client_config, server_config};
-
-async fn tls_pair() -> (tls::Stream, tls::Stream) {
-    let dir = tempfile::tempdir().unwrap();
-    let key = MasterKey::load_or_create(&dir.path().join("k")).unwrap();
-    let authority = CertAuthority::load_or_create(dir.path(), &key).unwrap();
-    let server = server_config(&authority, &[], &[], Purpose::Agents).unwrap();
-    let client = client_config(&Trust::Pin(authority.pin())).unwrap();
-    let (near, far) = tcp_pair().await;
-    let deadline = Instant::now() + SOON;
-    let (edge, agent) = tokio::join!(
-        tls::accept(near, server, deadline),
-        tls::connect(far, client, "localhost", deadline)
-    );
-    (edge.unwrap(), agent.unwrap())
-}
+use crate::testing::{SOON, clog, pattern, read_all, soon, tcp_pair, tls_pair};
 
 async fn channel_pair() -> (Channel, Channel) {
     let (edge, agent) = tls_pair().await;
@@ -130,7 +114,7 @@ fn reusable(finished: Finished) -> Channel {
     match finished {
         Finished::Reusable(channel) => channel,
         Finished::Abort { .. } => panic!("the channel was aborted"),
-        Finished::Closed => panic!("the channel was closed"),
+        Finished::Closed | Finished::Settled => panic!("the channel was closed"),
     }
 }
 

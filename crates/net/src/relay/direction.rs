@@ -2,14 +2,16 @@
 //!
 //! Must never: read while bytes of an earlier read wait to be written.
 
+use std::future::Future as _;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 
+use super::splice::{Drained, Filled, Splice};
 use super::{Counters, RelayIo, Side, scratch};
-use crate::defaults::RELAY_READS_PER_TURN;
+use crate::defaults::{RELAY_BYTES_PER_TURN, RELAY_READS_PER_TURN};
 
 /// A side that failed.
 #[derive(Debug)]
@@ -34,13 +36,14 @@ pub(super) struct Direction {
     /// What the last write did not take, from `sent` on. Given back when the reader runs dry.
     left: Vec<u8>,
     sent: usize,
+    splice: Splice,
     unflushed: bool,
     moved: bool,
 }
 
 /// What a read brought.
 enum Step {
-    Moved,
+    Moved(usize),
     Clogged,
     Dry,
     End,
@@ -53,6 +56,7 @@ impl Direction {
             phase: Phase::Copying,
             left: Vec::new(),
             sent: 0,
+            splice: Splice::new(),
             unflushed: false,
             moved: false,
         }
@@ -103,12 +107,12 @@ impl Direction {
         writer: &mut W,
         counters: &Counters,
     ) {
-        if self.phase != Phase::Copying || !self.left.is_empty() {
+        if self.phase != Phase::Copying || self.is_clogged() {
             return;
         }
         for _ in 0..RELAY_READS_PER_TURN {
-            let step = scratch::with(|buffer| self.step(cx, reader, writer, counters, buffer));
-            if !matches!(step, Ok(Step::Moved)) {
+            let step = self.copy_step(cx, reader, writer, counters);
+            if !matches!(step, Ok(Step::Moved(_))) {
                 return; // what broke first is told, whatever this found
             }
         }
@@ -120,16 +124,18 @@ impl Direction {
         cx: &mut Context<'_>,
         reader: &mut R,
     ) -> Result<(), Broken> {
-        if self.phase == Phase::Copying && self.left.is_empty() {
+        if self.phase == Phase::Copying && !self.is_clogged() {
             return Ok(());
         }
         match reader.poll_broken(cx) {
             Poll::Pending => Ok(()),
-            Poll::Ready(source) => Err(Broken {
-                side: self.from,
-                source,
-            }),
+            Poll::Ready(source) => Err(self.reader_broke(source)),
         }
+    }
+
+    /// Whether bytes wait for the writer.
+    fn is_clogged(&self) -> bool {
+        !self.left.is_empty() || self.splice.holds_bytes()
     }
 
     fn copy<R: RelayIo, W: RelayIo>(
@@ -139,27 +145,96 @@ impl Direction {
         writer: &mut W,
         counters: &Counters,
     ) -> Result<(), Broken> {
-        if !self.left.is_empty() && !self.write_left(cx, writer, counters)? {
+        if !self.drain(cx, writer, counters)? || !self.write_left(cx, writer, counters)? {
             return Ok(());
         }
+        let mut budget = RELAY_BYTES_PER_TURN;
         for _ in 0..RELAY_READS_PER_TURN {
-            match scratch::with(|buffer| self.step(cx, reader, writer, counters, buffer))? {
-                Step::Moved => {}
+            let step = match self.splice.is_on() {
+                true => self.splice_step(cx, reader, writer, counters)?,
+                false => self.copy_step(cx, reader, writer, counters)?,
+            };
+            match step {
+                Step::Moved(bytes) if bytes < budget => budget -= bytes,
+                Step::Moved(_) => break,
                 Step::Clogged => return Ok(()),
                 Step::Dry => return self.flush(cx, writer),
                 Step::End => {
                     self.left = Vec::new();
+                    self.splice.release();
                     self.phase = Phase::Closing;
                     return Ok(());
                 }
             }
         }
-        // Both ends are fast: let others have the thread.
-        cx.waker().wake_by_ref();
+        // Both ends are fast: let others have the thread. A plain wake of oneself would fetch another
+        // thread to go on with this; the runtime's own way asks the sockets first and stays here.
+        match pin!(tokio::task::yield_now()).poll(cx) {
+            Poll::Pending => {}
+            Poll::Ready(()) => cx.waker().wake_by_ref(),
+        }
         Ok(())
     }
 
-    /// One read and its writes.
+    /// One splice from the reader and its splices to the writer; a read where splicing brings nothing.
+    fn splice_step<R: RelayIo, W: RelayIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        counters: &Counters,
+    ) -> Result<Step, Broken> {
+        let bytes = match self.splice.poll_fill(cx, reader) {
+            Poll::Pending => return Ok(Step::Dry),
+            Poll::Ready(Ok(Filled::Bytes(bytes))) => bytes,
+            Poll::Ready(Ok(Filled::Read)) => return self.copy_step(cx, reader, writer, counters),
+            Poll::Ready(Err(source)) => return Err(self.reader_broke(source)),
+        };
+        self.moved = true;
+        self.splice.note(bytes, reader, writer);
+        match self.drain(cx, writer, counters)? && self.write_left(cx, writer, counters)? {
+            true => Ok(Step::Moved(bytes)),
+            false => Ok(Step::Clogged),
+        }
+    }
+
+    /// Writes what is in the pipe; whether it is all gone from there.
+    fn drain<W: RelayIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+        counters: &Counters,
+    ) -> Result<bool, Broken> {
+        let mut sent = 0;
+        let drained = self.splice.drain(cx, writer, |bytes| sent += bytes);
+        counters.add_spliced(sent);
+        self.took(counters, sent);
+        match drained.map_err(|source| self.writer_broke(source))? {
+            Drained::Empty => Ok(true),
+            Drained::Clogged => Ok(false),
+            Drained::Copy(bytes) => {
+                self.left = bytes;
+                self.sent = 0;
+                Ok(true)
+            }
+        }
+    }
+
+    /// One read into the thread's buffer and its writes.
+    fn copy_step<R: RelayIo, W: RelayIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        counters: &Counters,
+    ) -> Result<Step, Broken> {
+        let step = scratch::with(|buffer| self.step(cx, reader, writer, counters, buffer))?;
+        if let Step::Moved(bytes) = step {
+            self.splice.note(bytes, reader, writer);
+        }
+        Ok(step)
+    }
+
     fn step<R: RelayIo, W: RelayIo>(
         &mut self,
         cx: &mut Context<'_>,
@@ -172,12 +247,7 @@ impl Direction {
         match Pin::new(reader).poll_read(cx, &mut space) {
             Poll::Pending => return Ok(Step::Dry),
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(source)) => {
-                return Err(Broken {
-                    side: self.from,
-                    source,
-                });
-            }
+            Poll::Ready(Err(source)) => return Err(self.reader_broke(source)),
         }
         let bytes = space.filled();
         if bytes.is_empty() {
@@ -186,7 +256,7 @@ impl Direction {
         self.moved = true;
         let sent = self.write(cx, writer, counters, bytes)?;
         if sent == bytes.len() {
-            return Ok(Step::Moved);
+            return Ok(Step::Moved(sent));
         }
         self.left.clear();
         self.left.reserve_exact(bytes.len() - sent);
@@ -202,6 +272,9 @@ impl Direction {
         writer: &mut W,
         counters: &Counters,
     ) -> Result<bool, Broken> {
+        if self.left.is_empty() {
+            return Ok(true);
+        }
         let left = std::mem::take(&mut self.left);
         let sent = self.write(cx, writer, counters, &left[self.sent..]);
         self.left = left;
@@ -232,12 +305,17 @@ impl Direction {
                 Poll::Ready(Err(source)) => return Err(self.writer_broke(source)),
             }
         }
-        if sent > 0 {
+        self.took(counters, sent);
+        Ok(sent)
+    }
+
+    /// Notes what the writer took.
+    fn took(&mut self, counters: &Counters, bytes: usize) {
+        if bytes > 0 {
             self.moved = true;
             self.unflushed = true;
-            counters.add(self.from, u64::try_from(sent).unwrap_or(u64::MAX));
+            counters.add(self.from, u64::try_from(bytes).unwrap_or(u64::MAX));
         }
-        Ok(sent)
     }
 
     /// The reader ran dry: what was written must go out, and memory goes back.
@@ -245,6 +323,7 @@ impl Direction {
         if self.left.capacity() > 0 {
             self.left = Vec::new();
         }
+        self.splice.release();
         if self.unflushed {
             match Pin::new(writer).poll_flush(cx) {
                 Poll::Pending => {}
@@ -253,6 +332,13 @@ impl Direction {
             }
         }
         Ok(())
+    }
+
+    fn reader_broke(&self, source: io::Error) -> Broken {
+        Broken {
+            side: self.from,
+            source,
+        }
     }
 
     fn writer_broke(&self, source: io::Error) -> Broken {

@@ -3,32 +3,37 @@
 //!
 //! Must never: touch the timer when bytes move.
 
-use std::future::Future as _;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::direction::Direction;
 use super::{RelayEnd, RelayLimits, Side};
+use crate::defaults::RELAY_SETTLED_AFTER;
+use crate::wheel::Timer;
 
 /// When each side was last heard, and the timer.
 pub(super) struct Silence<'a> {
-    limits: RelayLimits,
+    limits: &'a RelayLimits,
     last_client: Instant,
     last_upstream: Instant,
     /// Which side ended first, and when.
     ended: Option<(Side, Instant)>,
     client_ended: bool,
     upstream_ended: bool,
-    armed: bool,
-    timer: Pin<&'a mut Sleep>,
+    timer: Timer,
+    /// What the timer is armed for, or will be with the first poll.
+    due: Option<Instant>,
+    is_armed: bool,
+    /// When the relay will have lasted a while.
+    settles_at: Option<Instant>,
+    has_settled: bool,
 }
 
 impl<'a> Silence<'a> {
-    /// Starts now; `timer` is any timer, it is set as needed.
-    pub(super) fn new(limits: RelayLimits, timer: Pin<&'a mut Sleep>) -> Self {
+    /// Starts now.
+    pub(super) fn new(limits: &'a RelayLimits) -> Self {
         let now = Instant::now();
         let mut silence = Self {
             limits,
@@ -37,10 +42,13 @@ impl<'a> Silence<'a> {
             ended: None,
             client_ended: false,
             upstream_ended: false,
-            armed: false,
-            timer,
+            timer: Timer::default(),
+            due: None,
+            is_armed: false,
+            settles_at: now.checked_add(RELAY_SETTLED_AFTER),
+            has_settled: false,
         };
-        silence.arm();
+        silence.due = silence.next();
         silence
     }
 
@@ -56,23 +64,46 @@ impl<'a> Silence<'a> {
         up: &mut Direction,
         down: &mut Direction,
     ) -> Poll<RelayEnd> {
-        self.note(up, down);
-        while self.armed {
-            ready!(self.timer.as_mut().poll(cx));
-            match self.next_deadline() {
-                Some((deadline, end)) if deadline <= Instant::now() => return Poll::Ready(end),
-                _ => self.arm(),
+        let noted = self.note(up, down);
+        let Some(mut due) = self.due else {
+            return Poll::Pending;
+        };
+        let now = noted.unwrap_or_else(Instant::now);
+        while due <= now {
+            if let Some((deadline, end)) = self.next_deadline()
+                && deadline <= now
+            {
+                return Poll::Ready(end);
             }
+            self.has_settled |= self.settles_at.take_if(|at| *at <= now).is_some();
+            let Some(next) = self.next() else {
+                self.timer.disarm();
+                self.due = None;
+                return Poll::Pending;
+            };
+            due = next;
+        }
+        if self.is_armed && self.due == Some(due) {
+            self.timer.keep(cx);
+        } else {
+            self.timer.arm(cx, due);
+            (self.due, self.is_armed) = (Some(due), true);
         }
         Poll::Pending
     }
 
-    fn note(&mut self, up: &mut Direction, down: &mut Direction) {
+    /// Whether the relay has lasted a while by now; told once.
+    pub(super) fn take_settled(&mut self) -> bool {
+        std::mem::take(&mut self.has_settled)
+    }
+
+    /// Notes what the directions did, and when, if they did anything.
+    fn note(&mut self, up: &mut Direction, down: &mut Direction) -> Option<Instant> {
         let (client, upstream) = (up.take_moved(), down.take_moved());
         let newly_ended =
             (up.has_ended() && !self.client_ended) || (down.has_ended() && !self.upstream_ended);
         if !(client || upstream || newly_ended) {
-            return;
+            return None;
         }
         let now = Instant::now();
         if client {
@@ -90,17 +121,19 @@ impl<'a> Silence<'a> {
             self.client_ended = up.has_ended();
             self.upstream_ended = down.has_ended();
             self.ended.get_or_insert((first, now));
-            // The half-close limit may be due before what the timer is set to.
-            self.arm();
+            // The half-close limit may be due before what the timer is armed for.
+            let next = self.next();
+            if next.is_some_and(|next| self.due.is_none_or(|due| next < due)) {
+                (self.due, self.is_armed) = (next, false);
+            }
         }
+        Some(now)
     }
 
-    fn arm(&mut self) {
-        let next = self.next_deadline();
-        self.armed = next.is_some();
-        if let Some((deadline, _)) = next {
-            self.timer.as_mut().reset(deadline);
-        }
+    /// What to arm the timer for.
+    fn next(&self) -> Option<Instant> {
+        let deadline = self.next_deadline().map(|(deadline, _)| deadline);
+        [deadline, self.settles_at].into_iter().flatten().min()
     }
 
     /// The earliest limit, as things stand. A side that has ended is not blamed for its silence.

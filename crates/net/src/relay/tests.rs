@@ -11,16 +11,16 @@ use crate::socket::{TcpConn, configure, reset_on_drop};
 use crate::testing::{Pipe, clog, pattern, pipe, read_all, soon, tcp_pair};
 
 /// A relay between two sockets, and the peers on both sides of it.
-struct Bench {
-    client: TcpStream,
-    upstream: TcpStream,
-    counters: Arc<Counters>,
-    kill: CancellationToken,
-    end: JoinHandle<RelayEnd>,
+pub(super) struct Bench {
+    pub(super) client: TcpStream,
+    pub(super) upstream: TcpStream,
+    pub(super) counters: Arc<Counters>,
+    pub(super) kill: CancellationToken,
+    pub(super) end: JoinHandle<RelayEnd>,
 }
 
 impl Bench {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let (client, near_client) = tcp_pair().await;
         let (upstream, near_upstream) = tcp_pair().await;
         configure(&near_client).unwrap();
@@ -48,7 +48,7 @@ impl Bench {
     }
 }
 
-async fn assert_reset(peer: &mut TcpStream) {
+pub(super) async fn assert_reset(peer: &mut TcpStream) {
     let (_, end) = soon("the peer's reset", read_all(peer)).await;
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
@@ -303,7 +303,7 @@ async fn an_idle_relay_is_small() {
     );
     let future = relay(&mut c, &mut u, &limits, &counters, &kill);
     assert!(
-        size_of_val(&future) <= 768,
+        size_of_val(&future) <= 512,
         "{} bytes",
         size_of_val(&future)
     );
@@ -441,6 +441,26 @@ async fn one_sides_silence_has_its_own_limit() {
             "{end:?} {lasted:?}"
         );
     }
+}
+
+/// Short connections go without keep-alive on the dialled socket; those that last get it.
+#[tokio::test(start_paused = true)]
+async fn a_dialled_socket_gets_keep_alive_when_the_relay_lasts() {
+    let (_client, near_client) = tcp_pair().await;
+    let (near_upstream, _upstream) = tcp_pair().await;
+    let fd = std::os::fd::AsFd::as_fd(&near_upstream);
+    let socket = socket2::Socket::from(fd.try_clone_to_owned().unwrap());
+    let end = crate::task::spawn("relay", async move {
+        let mut c = TcpConn::new(near_client);
+        let mut u = TcpConn::new_dialled(near_upstream);
+        let (counters, kill) = (Counters::new(), CancellationToken::new());
+        relay(&mut c, &mut u, &RelayLimits::default(), &counters, &kill).await
+    });
+    tokio::time::sleep(crate::defaults::RELAY_SETTLED_AFTER / 2).await;
+    assert!(!socket.keepalive().unwrap());
+    tokio::time::sleep(crate::defaults::RELAY_SETTLED_AFTER).await;
+    assert!(socket.keepalive().unwrap());
+    assert!(!end.is_finished());
 }
 
 #[tokio::test(start_paused = true)]

@@ -154,6 +154,10 @@ impl RelayIo for Wire {
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         self.io.poll_broken(cx)
     }
+
+    fn settle(&mut self) {
+        self.io.settle();
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use crate::relay::RelayIo;
+use crate::relay::{Plain, RelayIo};
 use crate::socket::{TcpConn, UnixConn};
 use crate::tls::Wire;
 
@@ -17,7 +17,6 @@ use crate::tls::Wire;
 #[derive(Debug)]
 pub struct UpstreamStream {
     inner: Inner,
-    peer: String,
 }
 
 #[derive(Debug)]
@@ -28,30 +27,22 @@ enum Inner {
 }
 
 impl UpstreamStream {
-    pub(super) fn tcp(conn: TcpConn, peer: String) -> Self {
+    pub(super) fn tcp(conn: TcpConn) -> Self {
         Self {
             inner: Inner::Tcp(conn),
-            peer,
         }
     }
 
-    pub(super) fn tls(stream: TlsStream<Wire>, peer: String) -> Self {
+    pub(super) fn tls(stream: TlsStream<Wire>) -> Self {
         Self {
             inner: Inner::Tls(Box::new(stream)),
-            peer,
         }
     }
 
-    pub(super) fn unix(conn: UnixConn, peer: String) -> Self {
+    pub(super) fn unix(conn: UnixConn) -> Self {
         Self {
             inner: Inner::Unix(conn),
-            peer,
         }
-    }
-
-    /// The address that was dialled, `10.0.0.7:5432` or a path.
-    pub fn peer(&self) -> &str {
-        &self.peer
     }
 
     /// The TCP connection, when there is nothing else in between.
@@ -128,6 +119,22 @@ impl RelayIo for UpstreamStream {
             Inner::Tcp(conn) => conn.poll_broken(cx),
             Inner::Tls(stream) => stream.get_mut().0.poll_broken(cx),
             Inner::Unix(conn) => conn.poll_broken(cx),
+        }
+    }
+
+    fn settle(&mut self) {
+        match &mut self.inner {
+            Inner::Tcp(conn) => conn.settle(),
+            Inner::Tls(stream) => stream.get_mut().0.settle(),
+            Inner::Unix(conn) => conn.settle(),
+        }
+    }
+
+    fn plain(&self) -> Option<&dyn Plain> {
+        match &self.inner {
+            Inner::Tcp(conn) => conn.plain(),
+            Inner::Unix(conn) => conn.plain(),
+            Inner::Tls(_) => None,
         }
     }
 }

@@ -29,6 +29,12 @@ pub struct Welcome {
     pub heartbeat_tolerance_ms: u64,
     /// Idle data channels that the agent is to keep ready.
     pub channels_idle_min: u32,
+    /// Carriers that the agent is to keep. An edge of a release without carriers asks for none.
+    #[serde(default)]
+    pub carriers: u32,
+    /// Whether the edge takes carriers and channels without TLS.
+    #[serde(default)]
+    pub plain_links: bool,
     /// The node's public host name, for people.
     #[serde(default)]
     pub public_host: String,

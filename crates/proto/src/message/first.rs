@@ -1,4 +1,4 @@
-//! The first message of a connection: hello or channel.
+//! The first message of a connection: hello, channel or carrier.
 
 use portcullis_model::{AgentId, Secret, SessionId};
 use serde::{Deserialize, Serialize, Serializer};
@@ -44,14 +44,17 @@ pub struct Hello {
     /// Whether the API may stop and restart the agent.
     #[serde(default)]
     pub remote_management: bool,
+    /// Whether the agent knows carriers, bytes in front of the verdict, and RESUME and SWITCH.
+    #[serde(default)]
+    pub carriers: bool,
 }
 
-/// Which session a data channel belongs to, and the proof of it.
+/// Which session a data channel or a carrier belongs to, and the proof of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelHello {
     /// The session.
     pub session_id: SessionId,
-    /// Unique in the session, chosen by the agent.
+    /// Number of the link, unique over channels and carriers of the session, chosen by the agent.
     pub channel: u64,
     /// See [`crate::handshake::channel_mac`].
     pub mac: String,

@@ -10,7 +10,7 @@ use super::pulse::{Beat, Pulse};
 use super::{Action, Cause, Ending, NotSent};
 use crate::codec::{self, CodecError};
 use crate::defaults::{
-    CHANNELS_IDLE_MIN_MAX, HANDSHAKE_TIMEOUT, NEED_CHANNELS_MAX, REQUEST_TIMEOUT,
+    CARRIERS_MAX, CHANNELS_IDLE_MIN_MAX, HANDSHAKE_TIMEOUT, NEED_CHANNELS_MAX, REQUEST_TIMEOUT,
     REQUESTS_PENDING_MAX,
 };
 use crate::handshake::{Heartbeat, VersionRange};
@@ -325,6 +325,7 @@ impl AgentMachine {
             Ok(heartbeat) => {
                 self.state = State::Established(Pulse::new(now, heartbeat));
                 welcome.channels_idle_min = welcome.channels_idle_min.min(CHANNELS_IDLE_MIN_MAX);
+                welcome.carriers = welcome.carriers.min(CARRIERS_MAX);
                 vec![Action::Event(AgentEvent::Welcome(welcome))]
             }
             Err(error) => self.violation(&error.message),

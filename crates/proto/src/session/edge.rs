@@ -75,6 +75,10 @@ pub struct WelcomeSpec {
     pub server_version: String,
     /// Idle data channels that the agent is to keep ready.
     pub channels_idle_min: u32,
+    /// Carriers that the agent is to keep, if it knows any.
+    pub carriers: u32,
+    /// Whether carriers and channels without TLS are taken.
+    pub plain_links: bool,
     /// The node's public host name.
     pub public_host: String,
 }
@@ -97,6 +101,8 @@ pub struct EdgeMachine {
     heartbeat: Heartbeat,
     state: State,
     draining: bool,
+    /// Whether the agent knows carriers.
+    carriers: bool,
     last_req: u64,
     pending: BTreeSet<u64>,
 }
@@ -116,6 +122,7 @@ impl EdgeMachine {
             heartbeat,
             state: State::Authenticating(now + settings.handshake_timeout),
             draining: false,
+            carriers: hello.carriers,
             last_req: 0,
             pending: BTreeSet::new(),
         })
@@ -167,6 +174,8 @@ impl EdgeMachine {
             heartbeat_interval_ms: self.heartbeat.interval_ms(),
             heartbeat_tolerance_ms: self.heartbeat.tolerance_ms(),
             channels_idle_min: spec.channels_idle_min,
+            carriers: if self.carriers { spec.carriers } else { 0 },
+            plain_links: spec.plain_links,
             public_host: spec.public_host,
         };
         vec![Action::Send(welcome.into())]

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use portcullis_proto::defaults::{FRAME_PAYLOAD_BYTES_MAX, OPEN_FIRST_BYTES_MAX};
 use portcullis_proto::{ChannelState, FrameType, Header, Incoming, Role, Violation};
 
 use crate::pair::{End, Script, check_bytes};
@@ -255,7 +256,7 @@ fn frames_that_nobody_may_send_close_the_channel_and_deliver_nothing() {
         };
         let mut state = ChannelState::new(role);
         for _ in 0..200 {
-            let kind = FrameType::ALL[rng.below(7)];
+            let kind = FrameType::ALL[rng.below(FrameType::ALL.len())];
             let near = state.current().unwrap_or(0);
             let open = near.saturating_add(u32::try_from(rng.below(3)).unwrap());
             let was = state.clone();
@@ -267,8 +268,8 @@ fn frames_that_nobody_may_send_close_the_channel_and_deliver_nothing() {
                     assert!(!was.is_discarding());
                 }
                 assert_eq!(taken.is_err(), state.is_closed());
-            } else if state.clone().on_send(kind, open).is_ok() {
-                state.on_send(kind, open).unwrap();
+            } else if state.clone().on_send(&header(kind, open)).is_ok() {
+                state.on_send(&header(kind, open)).unwrap();
             }
             if state.is_closed() {
                 let end = Header::new(FrameType::End, open, 0).unwrap();
@@ -318,8 +319,8 @@ fn another_number_closes_the_channel() {
 fn an_open_before_both_released_closes_the_channel() {
     let mut agent = ChannelState::new(Role::Agent);
     agent.on_recv(&header(FrameType::Open, 1)).unwrap();
-    agent.on_send(FrameType::Refused, 1).unwrap();
-    agent.on_send(FrameType::Released, 1).unwrap();
+    agent.on_send(&header(FrameType::Refused, 1)).unwrap();
+    agent.on_send(&header(FrameType::Released, 1)).unwrap();
     assert!(!agent.is_free());
     assert!(agent.clone().on_recv(&header(FrameType::Open, 2)).is_err());
     agent.on_recv(&header(FrameType::Released, 1)).unwrap();
@@ -344,9 +345,13 @@ fn data_after_the_end_closes_the_channel() {
 #[test]
 fn a_side_that_ended_releases_only_behind_the_peers_end() {
     let mut edge = opened();
-    edge.on_send(FrameType::End, 1).unwrap();
+    edge.on_send(&header(FrameType::End, 1)).unwrap();
     assert!(!edge.may_release());
-    assert!(edge.clone().on_send(FrameType::Released, 1).is_err());
+    assert!(
+        edge.clone()
+            .on_send(&header(FrameType::Released, 1))
+            .is_err()
+    );
     edge.on_recv(&header(FrameType::End, 1)).unwrap();
     assert!(edge.may_release());
     // Nor does the peer, while this side may still send.
@@ -364,8 +369,8 @@ fn a_reset_may_follow_an_end() {
         Ok(Incoming::Reset)
     );
     assert!(edge.clone().on_recv(&header(FrameType::Reset, 1)).is_err());
-    edge.on_send(FrameType::Reset, 1).unwrap();
-    edge.on_send(FrameType::Released, 1).unwrap();
+    edge.on_send(&header(FrameType::Reset, 1)).unwrap();
+    edge.on_send(&header(FrameType::Released, 1)).unwrap();
     edge.on_recv(&header(FrameType::Released, 1)).unwrap();
     assert!(edge.is_free());
 }
@@ -373,12 +378,12 @@ fn a_reset_may_follow_an_end() {
 #[test]
 fn data_after_an_own_reset_is_thrown_away() {
     let mut edge = opened();
-    edge.on_send(FrameType::Reset, 1).unwrap();
+    edge.on_send(&header(FrameType::Reset, 1)).unwrap();
     assert_eq!(
         edge.on_recv(&header(FrameType::Data, 1)),
         Ok(Incoming::Discard)
     );
-    edge.on_send(FrameType::Released, 1).unwrap();
+    edge.on_send(&header(FrameType::Released, 1)).unwrap();
     assert_eq!(
         edge.on_recv(&header(FrameType::Data, 1)),
         Ok(Incoming::Discard)
@@ -392,15 +397,64 @@ fn data_after_an_own_reset_is_thrown_away() {
     );
 }
 
+fn data(open: u32, length: usize) -> Header {
+    Header::new(FrameType::Data, open, length).unwrap()
+}
+
 #[test]
-fn bytes_wait_for_the_verdict() {
-    let mut edge = ChannelState::new(Role::Edge);
+fn only_so_many_bytes_precede_the_verdict() {
+    let (mut edge, mut agent) = (
+        ChannelState::new(Role::Edge),
+        ChannelState::new(Role::Agent),
+    );
     edge.open_next().unwrap();
-    assert!(!edge.may_send_data() && !edge.may_release());
-    assert!(edge.clone().on_send(FrameType::Data, 1).is_err());
-    assert!(edge.clone().on_send(FrameType::End, 1).is_err());
-    assert!(edge.clone().on_recv(&header(FrameType::Data, 1)).is_err());
-    assert!(edge.on_send(FrameType::Reset, 1).is_ok());
+    agent.on_recv(&header(FrameType::Open, 1)).unwrap();
+    assert_eq!(edge.room(), 0, "the first bytes are not known yet");
+    assert!(agent.clone().on_recv(&data(1, 1)).is_err());
+    edge.note_first_bytes(OPEN_FIRST_BYTES_MAX - 5);
+    agent.note_first_bytes(OPEN_FIRST_BYTES_MAX - 5);
+    assert_eq!(edge.room(), 5);
+    assert!(edge.clone().on_send(&data(1, 6)).is_err());
+    assert_eq!(
+        agent.clone().on_recv(&data(1, 6)),
+        Err(Violation::EarlyExceeded)
+    );
+    edge.on_send(&data(1, 5)).unwrap();
+    assert_eq!(agent.on_recv(&data(1, 5)), Ok(Incoming::Deliver));
+    assert_eq!(edge.room(), 0);
+    assert!(
+        edge.clone().on_recv(&data(1, 1)).is_err(),
+        "the agent's bytes follow its verdict"
+    );
+    assert!(agent.clone().on_send(&data(1, 1)).is_err());
+    agent.on_send(&header(FrameType::Opened, 1)).unwrap();
+    edge.on_recv(&header(FrameType::Opened, 1)).unwrap();
+    assert_eq!(edge.room(), FRAME_PAYLOAD_BYTES_MAX);
+    assert!(edge.on_send(&data(1, 65_535)).is_ok() && agent.on_recv(&data(1, 65_535)).is_ok());
+}
+
+#[test]
+fn early_bytes_and_their_end_are_waste_behind_a_refusal() {
+    let (mut edge, mut agent) = (
+        ChannelState::new(Role::Edge),
+        ChannelState::new(Role::Agent),
+    );
+    edge.open_next().unwrap();
+    edge.note_first_bytes(0);
+    edge.on_send(&data(1, 9)).unwrap();
+    edge.on_send(&header(FrameType::End, 1)).unwrap();
+    agent.on_recv(&header(FrameType::Open, 1)).unwrap();
+    agent.note_first_bytes(0);
+    agent.on_send(&header(FrameType::Refused, 1)).unwrap();
+    assert_eq!(agent.on_recv(&data(1, 9)), Ok(Incoming::Discard));
+    agent.on_recv(&header(FrameType::End, 1)).unwrap();
+    edge.on_recv(&header(FrameType::Refused, 1)).unwrap();
+    assert_eq!(edge.room(), 0);
+    edge.on_send(&header(FrameType::Released, 1)).unwrap();
+    agent.on_send(&header(FrameType::Released, 1)).unwrap();
+    edge.on_recv(&header(FrameType::Released, 1)).unwrap();
+    agent.on_recv(&header(FrameType::Released, 1)).unwrap();
+    assert!(edge.is_free() && agent.is_free());
 }
 
 #[test]
@@ -410,5 +464,5 @@ fn only_the_edge_opens_and_only_the_agent_answers() {
     let mut edge = ChannelState::new(Role::Edge);
     assert!(edge.clone().on_recv(&header(FrameType::Open, 1)).is_err());
     edge.open_next().unwrap();
-    assert!(edge.on_send(FrameType::Opened, 1).is_err());
+    assert!(edge.on_send(&header(FrameType::Opened, 1)).is_err());
 }

@@ -7,7 +7,9 @@ use portcullis_proto::defaults::{
 };
 use portcullis_proto::frame::{self, FrameError};
 use portcullis_proto::message::{Bind, Goodbye, Heartbeat, Refused};
-use portcullis_proto::{AgentMessage, Decoder, EdgeMessage, FirstMessage, FrameType, Header};
+use portcullis_proto::{
+    AgentMessage, Decoder, EdgeMessage, FirstMessage, FrameType, Header, Leg, Switch,
+};
 
 use crate::samples;
 
@@ -157,7 +159,7 @@ fn malformed_headers_are_refused() {
         Header::decode([kind, reserved, l0, l1, 0, 0, 0, 1])
     };
     assert_eq!(header(0, 0, 0), Err(FrameError::UnknownType(0)));
-    assert_eq!(header(8, 0, 0), Err(FrameError::UnknownType(8)));
+    assert_eq!(header(12, 0, 0), Err(FrameError::UnknownType(12)));
     assert_eq!(header(5, 1, 0), Err(FrameError::Reserved(1)));
     for (kind, length) in [
         (FrameType::Open, 1),
@@ -169,6 +171,13 @@ fn malformed_headers_are_refused() {
         (FrameType::End, 1),
         (FrameType::Reset, u16::MAX),
         (FrameType::Released, 1),
+        (FrameType::Credit, 3),
+        (FrameType::Credit, 5),
+        (FrameType::Switch, 19),
+        (FrameType::Switch, 21),
+        (FrameType::Resume, 11),
+        (FrameType::Resume, 13),
+        (FrameType::Move, 1),
     ] {
         assert_eq!(
             header(kind as u8, 0, length),
@@ -207,6 +216,9 @@ fn malformed_payloads_are_refused() {
     assert!(
         frame::encode_open(&samples::open_header(), &vec![7; OPEN_FIRST_BYTES_MAX + 1]).is_err()
     );
+    assert!(frame::decode_credit(&[0; 4]).is_err() && frame::decode_credit(&[1; 3]).is_err());
+    assert!(Leg::decode(&[1; 11]).is_err() && Leg::decode(&[1; 13]).is_err());
+    assert!(Switch::decode(&[1; 19]).is_err() && Switch::decode(&[1; 21]).is_err());
     let kind = FrameType::Reset;
     assert_eq!(frame::decode_reason(kind, b""), Ok(None));
     assert_eq!(

@@ -5,6 +5,8 @@
 mod channel_simulation;
 mod decoding;
 mod golden;
+mod move_simulation;
+mod moving;
 mod pair;
 mod properties;
 mod samples;

@@ -100,7 +100,8 @@ impl End {
 
     fn send(&mut self, kind: FrameType, payload: &[u8]) {
         let open = self.state.current().expect("an open goes on");
-        self.state.on_send(kind, open).unwrap();
+        let header = Header::new(kind, open, payload.len()).unwrap();
+        self.state.on_send(&header).unwrap();
         self.put(kind, open, payload);
     }
 
@@ -176,7 +177,8 @@ impl End {
         let open = self.state.current().expect("an open goes on");
         // After its RELEASED a side has nothing left to reset; that is not an error of the wire.
         let mut probe = self.state.clone();
-        if probe.on_send(FrameType::Reset, open).is_err() {
+        let reset = Header::new(FrameType::Reset, open, 0).unwrap();
+        if probe.on_send(&reset).is_err() {
             return;
         }
         self.cut = true;

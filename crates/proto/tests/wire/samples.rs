@@ -11,7 +11,8 @@ use portcullis_proto::message::{
     NeedChannels, Refused, Stop, StopEndpoint, Unbind, Unbound, Update, Updated, Welcome,
 };
 use portcullis_proto::{
-    AgentMessage, EdgeMessage, FirstMessage, FrameType, Header, OpenHeader, SessionKey, frame,
+    AgentMessage, EdgeMessage, FirstMessage, FrameType, Header, Leg, OpenHeader, SessionKey,
+    Switch, frame,
 };
 use portcullis_proto::{VersionRange, handshake};
 
@@ -48,6 +49,7 @@ pub(crate) fn hello() -> Hello {
         heartbeat_interval_ms: 10_000,
         heartbeat_tolerance_ms: 15_000,
         remote_management: true,
+        carriers: true,
     }
 }
 
@@ -78,15 +80,15 @@ pub(crate) fn bind() -> Bind {
 
 pub(crate) fn first_messages() -> Vec<FirstMessage> {
     let exporter = [5; 32];
-    let mac = handshake::channel_mac(&key(), &session(), 3, &exporter);
+    let link = |channel| ChannelHello {
+        session_id: session(),
+        channel,
+        mac: handshake::channel_mac(&key(), &session(), channel, &exporter),
+    };
     vec![
         hello().into(),
-        ChannelHello {
-            session_id: session(),
-            channel: 3,
-            mac,
-        }
-        .into(),
+        link(3).into(),
+        FirstMessage::Carrier(link(4)),
     ]
 }
 
@@ -134,6 +136,8 @@ pub(crate) fn welcome() -> Welcome {
         heartbeat_interval_ms: 10_000,
         heartbeat_tolerance_ms: 15_000,
         channels_idle_min: 4,
+        carriers: 2,
+        plain_links: true,
         public_host: "edge.example.com".to_owned(),
     }
 }
@@ -198,6 +202,16 @@ pub(crate) fn open_header() -> OpenHeader {
     }
 }
 
+pub(crate) fn switch() -> Switch {
+    Switch {
+        to: Leg {
+            link: 0x0506_0708_090a_0b0c,
+            open: 0x0d0e_0f10,
+        },
+        offset: 0x1112_1314_1516_1718,
+    }
+}
+
 /// Name, header and payload of an example of every frame.
 pub(crate) fn frames() -> Vec<(&'static str, Header, Vec<u8>)> {
     let refused = Error::new(
@@ -215,6 +229,14 @@ pub(crate) fn frames() -> Vec<(&'static str, Header, Vec<u8>)> {
         ("reset", FrameType::Reset, reason),
         ("reset_bare", FrameType::Reset, Vec::new()),
         ("released", FrameType::Released, Vec::new()),
+        (
+            "credit",
+            FrameType::Credit,
+            frame::encode_credit(32_768).to_vec(),
+        ),
+        ("switch", FrameType::Switch, switch().encode().to_vec()),
+        ("resume", FrameType::Resume, switch().to.encode().to_vec()),
+        ("move", FrameType::Move, Vec::new()),
     ];
     let numbered = all.into_iter().map(|(name, kind, payload)| {
         let header = Header::new(kind, 0x0102_0304, payload.len()).unwrap();

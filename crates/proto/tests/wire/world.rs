@@ -337,6 +337,8 @@ pub(crate) fn welcome_spec() -> WelcomeSpec {
         account: welcome.account,
         server_version: welcome.server_version,
         channels_idle_min: welcome.channels_idle_min,
+        carriers: welcome.carriers,
+        plain_links: welcome.plain_links,
         public_host: welcome.public_host,
     }
 }

@@ -1,0 +1,452 @@
+//! Connections that move between a carrier and channels over real TLS, with data in flight.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use portcullis_model::EndpointId;
+use portcullis_model::id::ConnectionId;
+use portcullis_proto::Leg;
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::*;
+use crate::carrier::Carrier;
+use crate::relay::RelayIo as _;
+use crate::testing::{SOON, pattern, read_all, soon, tls_pair};
+
+/// The edge's side of a session.
+struct Edge {
+    carrier: Carrier,
+    idle: Mutex<Vec<Channel>>,
+    carrying: Mutex<HashMap<u64, AbortHandle>>,
+    promoted: AtomicUsize,
+    returned: AtomicUsize,
+    lost: AtomicUsize,
+}
+
+impl Exchange for Edge {
+    fn take(&self) -> Option<Channel> {
+        let channel = self.idle.lock().unwrap().pop()?;
+        self.promoted.fetch_add(1, Ordering::Relaxed);
+        Some(channel)
+    }
+    fn resume(&self, from: Leg) -> Option<OnCarrier> {
+        self.returned.fetch_add(1, Ordering::Relaxed);
+        self.carrier.resume(from)
+    }
+    fn began(&self, at: Leg, handle: AbortHandle) {
+        self.carrying.lock().unwrap().insert(at.link, handle);
+    }
+    fn give_back(self: Arc<Self>, settling: Settling) {
+        drop(crate::task::spawn("settle", async move {
+            self.carrying.lock().unwrap().remove(&settling.channel());
+            match settling.finish().await {
+                Finished::Reusable(channel) => self.idle.lock().unwrap().push(channel),
+                _ => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
+            }
+        }));
+    }
+}
+
+/// The agent's.
+struct Agent {
+    carrier: Carrier,
+    opens: Mutex<HashMap<u64, (u32, AbortHandle)>>,
+}
+
+impl Agent {
+    fn resume(self: Arc<Self>, resumed: Resumed) {
+        let from = resumed.from();
+        let connection = match self.opens.lock().unwrap().get(&from.link) {
+            Some((open, handle)) => (*open == from.open).then(|| handle.clone()),
+            None => self.carrier.handle(from.open),
+        };
+        if !resumed.is_on_carrier() {
+            let at = resumed.at();
+            let entry = (at.open, resumed.abort_handle());
+            self.opens.lock().unwrap().insert(at.link, entry);
+        }
+        if let Some(settling) = resumed.hand_to(connection.as_ref()) {
+            self.give_back(settling);
+        }
+    }
+
+    fn serve(self: Arc<Self>, channel: Channel) {
+        drop(crate::task::spawn("channel", async move {
+            if let Ok(Begun::Resumed(resumed)) = channel.begun().await {
+                self.resume(resumed);
+            }
+        }));
+    }
+}
+
+impl Exchange for Agent {
+    fn give_back(self: Arc<Self>, settling: Settling) {
+        drop(crate::task::spawn("settle", async move {
+            let number = settling.channel();
+            let finished = settling.finish().await;
+            self.opens.lock().unwrap().remove(&number);
+            if let Finished::Reusable(channel) = finished {
+                self.serve(channel);
+            }
+        }));
+    }
+}
+
+struct Bench {
+    edge: Arc<Edge>,
+    agent: Arc<Agent>,
+    opens: mpsc::Receiver<AgentOpening>,
+    channels: usize,
+}
+
+impl Bench {
+    async fn start(channels: usize) -> Self {
+        let (near, far) = tls_pair().await;
+        let (edge_carrier, edge_task) = Carrier::edge(1, near, &Arc::default());
+        let (agent_carrier, agent_task) = Carrier::agent(1, far, &Arc::default());
+        let agent = Arc::new(Agent {
+            carrier: agent_carrier,
+            opens: Mutex::default(),
+        });
+        let (sender, opens) = mpsc::channel(10_000);
+        let served = Arc::clone(&agent);
+        drop(crate::task::spawn("edge", edge_task.run(drop)));
+        drop(crate::task::spawn("agent", async move {
+            let accept = |begun| match begun {
+                Begun::Open(_, _, opening) => sender.try_send(opening).unwrap(),
+                Begun::Resumed(resumed) => Arc::clone(&served).resume(resumed),
+            };
+            agent_task.run(accept).await
+        }));
+        let mut idle = Vec::new();
+        for number in 0..channels as u64 {
+            let (near, far) = tls_pair().await;
+            idle.push(Channel::edge(10 + number, near));
+            Arc::clone(&agent).serve(Channel::agent(10 + number, far));
+        }
+        let edge = Arc::new(Edge {
+            carrier: edge_carrier,
+            idle: Mutex::new(idle),
+            carrying: Mutex::default(),
+            promoted: AtomicUsize::new(0),
+            returned: AtomicUsize::new(0),
+            lost: AtomicUsize::new(0),
+        });
+        Self {
+            edge,
+            agent,
+            opens,
+            channels,
+        }
+    }
+
+    async fn open(&mut self) -> (TunnelStream, TunnelStream) {
+        let header = OpenHeader {
+            endpoint_id: EndpointId::new(1_700_000_000, [1; 16]),
+            connection_id: ConnectionId::new(1_700_000_000, [2; 16]),
+            client: "192.0.2.7:4711".parse().unwrap(),
+            server: "198.51.100.1:20001".parse().unwrap(),
+        };
+        let opening = self.edge.carrier.open(&header, b"").unwrap();
+        let accepted = soon("an open", self.opens.recv()).await.unwrap();
+        let mut far = accepted.opened().await.unwrap();
+        let verdict = opening.verdict(Instant::now() + SOON).await;
+        let mut near = verdict.unwrap();
+        near.set_exchange(Arc::clone(&self.edge) as Arc<dyn Exchange>);
+        far.set_exchange(Arc::clone(&self.agent) as Arc<dyn Exchange>);
+        (near, far)
+    }
+
+    /// Everything is released, and every channel is idle again.
+    async fn settled(&self) {
+        let there = || self.edge.idle.lock().unwrap().len();
+        let wait = async {
+            while self.edge.carrier.live() + self.agent.carrier.live() > 0
+                || there() + self.edge.lost.load(Ordering::Relaxed) < self.channels
+            {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let settled = tokio::time::timeout(SOON, wait).await;
+        assert!(
+            settled.is_ok(),
+            "{} and {} opens live, {} of {} channels are idle",
+            self.edge.carrier.live(),
+            self.agent.carrier.live(),
+            there(),
+            self.channels
+        );
+    }
+
+    fn promoted(&self) -> usize {
+        self.edge.promoted.load(Ordering::Relaxed)
+    }
+
+    /// Every connection on a channel is told to leave it.
+    fn call_back(&self) {
+        let carrying = self.edge.carrying.lock().unwrap();
+        carrying.values().for_each(AbortHandle::leave);
+    }
+}
+
+/// One side: sends and reads to the end, and settles.
+async fn side(
+    exchange: Option<Arc<dyn Exchange>>,
+    stream: TunnelStream,
+    sends: Vec<u8>,
+) -> Vec<u8> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let writing = crate::task::spawn("writer", async move {
+        writer.write_all(&sends).await.unwrap();
+        writer.shutdown().await.unwrap();
+        writer
+    });
+    let (got, end) = read_all(&mut reader).await;
+    end.unwrap();
+    let writer = writing.await.unwrap();
+    let settling = reader.unsplit(writer).settle();
+    if let (Some(settling), Some(exchange)) = (settling, exchange) {
+        exchange.give_back(settling);
+    }
+    got
+}
+
+async fn exchange(
+    sites: (Arc<Edge>, Arc<Agent>),
+    (near, far): (TunnelStream, TunnelStream),
+    (up, down): (usize, usize),
+    seed: u64,
+) {
+    let (edge, agent): (Arc<dyn Exchange>, Arc<dyn Exchange>) = (sites.0, sites.1);
+    let (sent_up, sent_down) = (pattern(up, seed), pattern(down, seed + 1));
+    let (got_down, got_up) = soon("the exchange", async {
+        tokio::join!(
+            side(Some(edge), near, sent_up.clone()),
+            side(Some(agent), far, sent_down.clone())
+        )
+    })
+    .await;
+    assert!(got_up == sent_up, "{} of {up} bytes up", got_up.len());
+    assert!(got_down == sent_down, "{} of {down} down", got_down.len());
+}
+
+impl Bench {
+    fn sites(&self) -> (Arc<Edge>, Arc<Agent>) {
+        (Arc::clone(&self.edge), Arc::clone(&self.agent))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_bulky_in_either_direction_moves_to_a_channel_whole() {
+    let mut bench = Bench::start(2).await;
+    for (turn, sizes) in [(5_000_000, 0), (0, 5_000_000), (3_000_000, 3_000_000)]
+        .into_iter()
+        .enumerate()
+    {
+        let streams = bench.open().await;
+        exchange(bench.sites(), streams, sizes, turn as u64).await;
+        assert_eq!(bench.promoted(), turn + 1, "{sizes:?}");
+        bench.settled().await;
+    }
+    assert_eq!(bench.edge.lost.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_channel_it_stays_and_is_whole() {
+    let mut bench = Bench::start(0).await;
+    let streams = bench.open().await;
+    exchange(bench.sites(), streams, (3_000_000, 3_000_000), 3).await;
+    bench.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_exchanges_stay_on_their_carrier() {
+    let mut bench = Bench::start(1).await;
+    let (mut near, mut far) = bench.open().await;
+    for _ in 0..200 {
+        near.write_all(&[1; 900]).await.unwrap();
+        near.flush().await.unwrap();
+        soon("a request", far.read_exact(&mut [0; 900]))
+            .await
+            .unwrap();
+        far.write_all(&[2; 900]).await.unwrap();
+        far.flush().await.unwrap();
+        soon("an answer", near.read_exact(&mut [0; 900]))
+            .await
+            .unwrap();
+    }
+    assert_eq!(bench.promoted(), 0);
+}
+
+/// There and back, several times, with bytes in both directions at every step.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_returns_when_it_is_called_and_moves_again() {
+    let mut bench = Bench::start(2).await;
+    let (near, far) = bench.open().await;
+    let (mut near_in, mut near_out) = tokio::io::split(near);
+    let (mut far_in, mut far_out) = tokio::io::split(far);
+    for turn in 0..5 {
+        let (up, down) = (pattern(700_000, turn), pattern(600_000, turn + 50));
+        let mut got = (vec![0; up.len()], vec![0; down.len()]);
+        let both = async {
+            tokio::try_join!(
+                near_out.write_all(&up),
+                far_in.read_exact(&mut got.0),
+                far_out.write_all(&down),
+                near_in.read_exact(&mut got.1),
+            )
+        };
+        soon("a burst", both).await.unwrap();
+        assert!(got.0 == up && got.1 == down, "turn {turn}");
+        assert_eq!(bench.promoted(), turn as usize + 1);
+        bench.call_back();
+        // Whoever waits for bytes is who notices.
+        let idle = async {
+            while bench.edge.idle.lock().unwrap().len() < 2 {
+                let (mut one, mut other) = ([0], [0]);
+                let waits = async { tokio::join!(near_in.read(&mut one), far_in.read(&mut other)) };
+                drop(tokio::time::timeout(Duration::from_millis(5), waits).await);
+            }
+        };
+        soon("the channel comes back", idle).await;
+        assert_eq!(
+            bench.edge.returned.load(Ordering::Relaxed),
+            turn as usize + 1
+        );
+    }
+    let near = near_in.unsplit(near_out);
+    let far = far_in.unsplit(far_out);
+    assert!(near.is_on_carrier());
+    exchange(bench.sites(), (near, far), (100, 100), 9).await;
+    bench.settled().await;
+    assert_eq!(bench.edge.lost.load(Ordering::Relaxed), 0);
+}
+
+/// Half-closed before it moves, in either direction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direction_that_has_ended_ends_again_where_it_moves() {
+    let mut bench = Bench::start(1).await;
+    for up in [true, false] {
+        let (mut near, mut far) = bench.open().await;
+        let (closes, sends) = if up {
+            (&mut far, &mut near)
+        } else {
+            (&mut near, &mut far)
+        };
+        closes.shutdown().await.unwrap();
+        assert_eq!(soon("END", sends.read(&mut [0; 8])).await.unwrap(), 0);
+        let bytes = pattern(2_000_000, 5);
+        let sent = bytes.clone();
+        let received = async {
+            let mut got = Vec::new();
+            closes.read_to_end(&mut got).await.map(|_| got)
+        };
+        let sending = async {
+            sends.write_all(&sent).await?;
+            // As a relay does: behind the end nobody reads, but watches.
+            poll_fn(|cx| match sends.poll_broken(cx) {
+                Poll::Ready(error) => Poll::Ready(Err(error)),
+                Poll::Pending => Pin::new(&mut *sends).poll_shutdown(cx),
+            })
+            .await
+        };
+        let (got, sent) = soon("the rest", async { tokio::join!(received, sending) }).await;
+        sent.unwrap();
+        assert!(got.unwrap() == bytes);
+        for (stream, site) in [
+            (near, Arc::clone(&bench.edge) as Arc<dyn Exchange>),
+            (far, Arc::clone(&bench.agent) as Arc<dyn Exchange>),
+        ] {
+            if let Some(settling) = stream.settle() {
+                site.give_back(settling);
+            }
+        }
+        bench.settled().await;
+    }
+    assert_eq!(bench.promoted(), 2);
+    assert_eq!(bench.edge.lost.load(Ordering::Relaxed), 0);
+}
+
+/// Resets at any moment of a move reach the other side, and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resets_while_moving_reach_the_other_side_and_nobody_else() {
+    let mut bench = Bench::start(3).await;
+    let mut random = rand::rngs::StdRng::seed_from_u64(7);
+    for round in 0..60_u64 {
+        let victim = bench.open().await;
+        let beside = bench.open().await;
+        let beside = crate::task::spawn(
+            "beside",
+            exchange(bench.sites(), beside, (300_000, 300_000), round),
+        );
+        let (cut_at, near_cuts) = (random.random_range(1..400_000), random.random_bool(0.5));
+        let (near, far) = victim;
+        let (cuts, other) = if near_cuts { (near, far) } else { (far, near) };
+        let (cuts_site, other_site): (Arc<dyn Exchange>, Arc<dyn Exchange>) = if near_cuts {
+            (Arc::clone(&bench.edge) as _, Arc::clone(&bench.agent) as _)
+        } else {
+            (Arc::clone(&bench.agent) as _, Arc::clone(&bench.edge) as _)
+        };
+        let cutting = async {
+            let mut cuts = cuts;
+            cuts.write_all(&vec![3; cut_at]).await.unwrap();
+            cuts.reset();
+            if let Some(settling) = cuts.settle() {
+                cuts_site.give_back(settling);
+            }
+        };
+        let suffering = async {
+            let mut other = other;
+            let (got, end) = read_all(&mut other).await;
+            assert!(got.len() <= cut_at && got.iter().all(|byte| *byte == 3));
+            assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            other.reset();
+            if let Some(settling) = other.settle() {
+                other_site.give_back(settling);
+            }
+        };
+        soon("the reset", async { tokio::join!(cutting, suffering) }).await;
+        beside.await.unwrap();
+    }
+    bench.settled().await;
+    assert!(bench.promoted() > 20, "{}", bench.promoted());
+}
+
+/// More bulky connections than channels, opens by the hundred, and channels called back all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_shares_few_channels_and_no_byte() {
+    let mut bench = Bench::start(4).await;
+    let mut random = rand::rngs::StdRng::seed_from_u64(11);
+    for round in 0..6_u64 {
+        let mut running = Vec::new();
+        for seed in 0..60_u64 {
+            let streams = bench.open().await;
+            let sizes = match random.next_u32() % 4 {
+                0 => (100, 300_000),
+                1 => (300_000, 50),
+                2 => (200_000, 200_000),
+                _ => (500, 500),
+            };
+            let exchange = exchange(bench.sites(), streams, sizes, round * 100 + seed);
+            running.push(crate::task::spawn("exchange", exchange));
+            if seed % 4 == 0 {
+                bench.call_back();
+            }
+        }
+        for exchange in running {
+            exchange.await.unwrap();
+        }
+    }
+    bench.settled().await;
+    assert!(bench.promoted() > 10, "{}", bench.promoted());
+    assert_eq!(bench.edge.lost.load(Ordering::Relaxed), 0);
+}

@@ -1,0 +1,165 @@
+//! A link without TLS, for networks that are trusted: the same frames on the bare connection. It reads
+//! ahead of the frames, so that a header and what follows come with one system call.
+//!
+//! Must never: hold memory while nothing waits.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite as _;
+
+use crate::defaults::PLAIN_READ_AHEAD_BYTES;
+use crate::relay::RelayIo as _;
+use crate::socket::TcpConn;
+
+thread_local! {
+    static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// A plain connection between edge and agent.
+#[derive(Debug)]
+pub(crate) struct PlainIo {
+    io: TcpConn,
+    /// Bytes `from..to` are still to be taken. `None` when there are none.
+    ahead: Option<Box<[u8]>>,
+    from: usize,
+    to: usize,
+    /// What was put and the socket has not taken; bytes before `gone` are sent.
+    out: Vec<u8>,
+    gone: usize,
+}
+
+impl PlainIo {
+    pub(super) fn new(io: TcpConn) -> Self {
+        Self {
+            io,
+            ahead: None,
+            from: 0,
+            to: 0,
+            out: Vec::new(),
+            gone: 0,
+        }
+    }
+
+    pub(super) fn conn(&self) -> &TcpConn {
+        &self.io
+    }
+
+    /// Takes all of it: what the socket doesn't take now waits for [`Self::poll_flush`].
+    pub(super) fn put(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let mut sent = 0;
+        if self.out.is_empty()
+            && let Poll::Ready(taken) = Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+        {
+            sent = taken?;
+        }
+        for part in parts {
+            let skipped = sent.min(part.len());
+            self.out.extend_from_slice(&part[skipped..]);
+            sent -= skipped;
+        }
+        Ok(())
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.gone < self.out.len() {
+            let rest = &self.out[self.gone..];
+            let taken = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.gone += taken;
+        }
+        if self.gone > 0 {
+            // An idle link keeps no buffer.
+            (self.out, self.gone) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    /// 0 at the end.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        space: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.from < self.to {
+            let there = self.there();
+            let taken = there.len().min(space.len());
+            space[..taken].copy_from_slice(&there[..taken]);
+            self.consume(taken);
+            return Poll::Ready(Ok(taken));
+        }
+        let mut ahead = spare();
+        let read = match self.io.poll_read_two(cx, space, &mut ahead) {
+            Poll::Ready(Ok(read)) => read,
+            other => {
+                SPARE.set(Some(ahead));
+                return other;
+            }
+        };
+        (self.from, self.to) = (0, read.saturating_sub(space.len()));
+        self.keep(ahead);
+        Poll::Ready(Ok(read.min(space.len())))
+    }
+
+    /// What has arrived; nothing at the end.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        if self.from == self.to {
+            let mut ahead = spare();
+            let read = match self.io.poll_read_plain(cx, &mut ahead) {
+                Poll::Ready(Ok(read)) => read,
+                other => {
+                    SPARE.set(Some(ahead));
+                    return other.map_ok(|_| &[][..]);
+                }
+            };
+            (self.from, self.to) = (0, read);
+            self.keep(ahead);
+        }
+        Poll::Ready(Ok(self.there()))
+    }
+
+    pub(super) fn consume(&mut self, count: usize) {
+        self.from = (self.from + count).min(self.to);
+        if self.from == self.to
+            && let Some(ahead) = self.ahead.take()
+        {
+            SPARE.set(Some(ahead));
+        }
+    }
+
+    pub(super) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.io.poll_broken(cx)
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.io.reset();
+    }
+
+    fn there(&self) -> &[u8] {
+        let ahead = self.ahead.as_deref().unwrap_or_default();
+        &ahead[self.from..self.to]
+    }
+
+    fn keep(&mut self, ahead: Box<[u8]>) {
+        if self.from < self.to {
+            self.ahead = Some(ahead);
+        } else {
+            SPARE.set(Some(ahead));
+        }
+    }
+}
+
+fn spare() -> Box<[u8]> {
+    SPARE
+        .take()
+        .unwrap_or_else(|| vec![0; PLAIN_READ_AHEAD_BYTES].into_boxed_slice())
+}
