@@ -22,6 +22,7 @@ pub struct AgentBuilder {
     pub(crate) proxy_url: Option<Secret>,
     pub(crate) metadata: String,
     pub(crate) remote_management: bool,
+    pub(crate) plain_channels: bool,
     pub(crate) agent_version: String,
     pub(crate) backoff_first: Duration,
     pub(crate) backoff_max: Duration,
@@ -38,6 +39,7 @@ impl Default for AgentBuilder {
             proxy_url: None,
             metadata: String::new(),
             remote_management: true,
+            plain_channels: false,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             backoff_first: defaults::BACKOFF_FIRST,
             backoff_max: defaults::BACKOFF_MAX,
@@ -116,6 +118,15 @@ impl AgentBuilder {
     #[must_use]
     pub fn remote_management(mut self, allowed: bool) -> Self {
         self.remote_management = allowed;
+        self
+    }
+
+    /// Whether the bytes of client connections go to the server without TLS, if the server takes that:
+    /// whoever is on the way can read and change them. Default: no. What is said about the session stays
+    /// in TLS.
+    #[must_use]
+    pub fn plain_channels(mut self, plain: bool) -> Self {
+        self.plain_channels = plain;
         self
     }
 

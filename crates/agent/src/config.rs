@@ -105,6 +105,8 @@ pub struct AgentSection {
     pub metadata: String,
     /// Whether the API may stop and restart the agent.
     pub remote_management: bool,
+    /// Whether clients' bytes go to the server without TLS.
+    pub plain_channels: bool,
     /// Where the local API listens; `None` is off.
     pub web_addr: Option<LocalAddr>,
     /// Names in the Host header that the local API accepts beside the loopback ones.
@@ -203,7 +205,8 @@ impl AgentConfig {
             .connect_timeout(agent.connect_timeout)
             .heartbeat(agent.heartbeat_interval, agent.heartbeat_tolerance)
             .metadata(agent.metadata.clone())
-            .remote_management(agent.remote_management);
+            .remote_management(agent.remote_management)
+            .plain_channels(agent.plain_channels);
         builder.server.authtoken = agent.authtoken.clone();
         builder.server.connect_url = agent.connect_url.clone();
         builder.proxy_url = agent.proxy_url.clone();
@@ -275,6 +278,7 @@ impl Default for AgentSection {
             log_format: LogFormat::default(),
             metadata: String::new(),
             remote_management: true,
+            plain_channels: false,
             web_addr: defaults::WEB_ADDR.parse().ok().map(LocalAddr::Tcp),
             web_allow_hosts: Vec::new(),
         }

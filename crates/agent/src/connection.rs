@@ -3,20 +3,24 @@
 //!
 //! Must never: log on the way; the record does, once, at the end.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use portcullis_model::endpoint::ProxyVersion;
 use portcullis_model::{Code, Error};
-use portcullis_net::channel::{AgentOpening, Channel, Finished, OpenHeader};
+use portcullis_net::channel::{
+    AgentOpening, Channel, Exchange, Finished, OpenHeader, TunnelStream,
+};
 use portcullis_net::proxy_protocol::{self, Version};
-use portcullis_net::relay::{RelayIo as _, RelayLimits, Side, relay};
+use portcullis_net::relay::{Kill, RelayEnd, RelayIo as _, RelayLimits, Side, relay};
 use portcullis_net::upstream::{Upstream, UpstreamStream, dial};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::channels::Context;
+use crate::channels::{Context, Registered};
 use crate::conn::Conn;
 use crate::defaults;
 use crate::endpoint::{LocalEndpoint, Sink};
@@ -24,98 +28,184 @@ use crate::record::{End, Record};
 
 /// Serves one OPEN and returns the channel if it can serve another.
 pub(crate) async fn serve(
-    context: &Context,
+    context: Arc<Context>,
     header: OpenHeader,
     first: Bytes,
     opening: AgentOpening,
 ) -> Option<Channel> {
+    // Boxed, and gone before the relay: getting there takes many times the memory of being there.
+    let mut open = match Box::pin(begin(Arc::clone(&context), header, first, opening)).await {
+        Begun::Open(open) => open,
+        Begun::Over(channel) => return channel,
+    };
+    let counters = open.record.counters();
+    let end = relay(
+        &mut open.from,
+        &mut open.to,
+        &RelayLimits::default(),
+        counters,
+        &Never,
+    )
+    .await;
+    open.over(&context, end)?.await
+}
+
+/// How far an open came.
+enum Begun {
+    /// To a relay.
+    Open(Box<Open>),
+    /// To its end, and what came back of its channel.
+    Over(Option<Channel>),
+}
+
+/// An open connection, while its bytes move.
+struct Open {
+    from: TunnelStream,
+    to: UpstreamStream,
+    record: Record,
+    registered: Option<Registered>,
+}
+
+impl Open {
+    /// Closes the record, and settles the open if that takes waiting.
+    fn over(
+        self,
+        context: &Arc<Context>,
+        end: RelayEnd,
+    ) -> Option<Pin<Box<dyn Future<Output = Option<Channel>> + Send>>> {
+        let Self {
+            from,
+            to,
+            record,
+            registered,
+        } = self;
+        // The session's end reaches a relay as the end of what it runs over.
+        record.close(match context.token.is_cancelled() {
+            true => End::SessionEnded,
+            false => end.into(),
+        });
+        drop(to); // the service learns of a reset now; settling may take as long as the edge needs
+        let settling = from.settle()?;
+        let context = Arc::clone(context);
+        Some(Box::pin(async move {
+            let (number, _registered) = (settling.channel(), registered);
+            let finished = settle(&context, settling.finish()).await;
+            context.leave(number); // it may not be the one that it began on
+            finished
+        }))
+    }
+}
+
+/// Nothing ends a relay from outside here: what ends the session ends its carriers and channels.
+struct Never;
+
+impl Kill for Never {
+    fn killed(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+}
+
+async fn begin(
+    context: Arc<Context>,
+    header: OpenHeader,
+    first: Bytes,
+    opening: AgentOpening,
+) -> Begun {
     let Some(endpoint) = context.routes.find(&header.endpoint_id).await else {
         let error = Error::new(
             Code::EndpointNotFound,
             "the agent does not serve this endpoint",
         );
         tracing::warn!(connection = %header.connection_id, endpoint = %header.endpoint_id, "refused: unknown endpoint");
-        return opening.refuse(&error).await;
+        return Begun::Over(opening.refuse(&error).await);
     };
     let record = Record::open(&endpoint, &header, &context.shared.total);
-    let _abort = context.register(&opening);
-    match &*endpoint.sink() {
+    let registered = context.register(&opening);
+    let sink = endpoint.sink();
+    match &*sink {
         Sink::Forward(upstream) => {
-            forward(
-                context, &endpoint, upstream, &header, first, opening, record,
-            )
-            .await
+            let forwarded = forward(
+                &context, &endpoint, upstream, &header, first, opening, record,
+            );
+            match forwarded.await {
+                Ok((from, to, record)) => Begun::Open(Box::new(Open {
+                    from,
+                    to,
+                    record,
+                    registered,
+                })),
+                Err(channel) => Begun::Over(channel),
+            }
         }
-        Sink::Queue(queue) => hand_over(context, queue, header, first, opening, record).await,
+        Sink::Queue(queue) => {
+            Begun::Over(hand_over(&context, queue, header, first, opening, record).await)
+        }
         Sink::Closed => {
             let error = Error::new(Code::EndpointNotFound, "the agent has closed this endpoint");
-            refuse(opening, error, record).await
+            Begun::Over(refuse(opening, error, record).await)
         }
     }
 }
 
-/// To an upstream.
+/// To an upstream; or what came back of the channel.
 async fn forward(
-    context: &Context,
+    context: &Arc<Context>,
     endpoint: &Arc<LocalEndpoint>,
     upstream: &Upstream,
     header: &OpenHeader,
     first: Bytes,
     mut opening: AgentOpening,
     record: Record,
-) -> Option<Channel> {
+) -> Result<(TunnelStream, UpstreamStream, Record), Option<Channel>> {
     let deadline = Instant::now() + defaults::UPSTREAM_DIAL_TIMEOUT;
     let proxy_header = endpoint
         .proxy_protocol()
         .map(|version| proxy_header(version, header));
     let dialled = tokio::select! {
         biased; // who ends comes before who begins
-        () = context.token.cancelled() => return ended(record),
-        () = opening.gone() => return gone(context, opening, record).await,
+        () = context.token.cancelled() => return Err(ended(record)),
+        () = opening.gone() => return Err(gone(context, opening, record).await),
         dialled = dial(upstream, &context.shared.settings.resolver, deadline, proxy_header.as_deref()) => dialled,
     };
     let mut to = match dialled {
         Ok(to) => to,
         Err(error) => {
             endpoint.set_upstream_error(Some(error.clone()));
-            return refuse(opening, error, record).await;
+            return Err(refuse(opening, error, record).await);
         }
     };
     endpoint.set_upstream_error(None);
-    let mut from = match opening.opened().await {
+    let mut from = match opened(context, opening).await {
         Ok(from) => from,
         Err(error) => {
             to.reset();
             record.close(End::ChannelLost(error));
-            return None;
+            return Err(None);
         }
     };
-    let end = match begin(&mut to, &first, deadline, &record).await {
-        Ok(()) => {
-            let kill = &context.token;
-            relay(
-                &mut from,
-                &mut to,
-                &RelayLimits::default(),
-                record.counters(),
-                kill,
-            )
-            .await
-            .into()
-        }
+    match say_first(&mut to, &first, deadline, &record).await {
+        Ok(()) => Ok((from, to, record)),
         Err(error) => {
             from.reset_with(&error);
             to.reset();
-            End::FirstBytes(error)
+            record.close(End::FirstBytes(error));
+            drop(to);
+            Err(settle(context, from.finish()).await)
         }
-    };
-    record.close(end);
-    drop(to); // the service learns of a reset now; settling may take as long as the edge needs
-    settle(context, from.finish()).await
+    }
+}
+
+/// The verdict. From here on the connection may move between carriers and channels.
+async fn opened(context: &Arc<Context>, opening: AgentOpening) -> Result<TunnelStream, Error> {
+    let mut stream = opening.opened().await?;
+    if context.moves() {
+        stream.set_exchange(Arc::clone(context) as Arc<dyn Exchange>);
+    }
+    Ok(stream)
 }
 
 /// Writes what the client said before the upstream was there; at most 16 KiB.
-async fn begin(
+async fn say_first(
     to: &mut UpstreamStream,
     first: &[u8],
     deadline: Instant,
@@ -151,7 +241,7 @@ async fn begin(
 
 /// To the program, which has the connection until it drops it.
 async fn hand_over(
-    context: &Context,
+    context: &Arc<Context>,
     queue: &mpsc::Sender<Conn>,
     header: OpenHeader,
     first: Bytes,
@@ -181,7 +271,7 @@ async fn hand_over(
             return refuse(opening, error, record).await;
         }
     };
-    let stream = match opening.opened().await {
+    let stream = match opened(context, opening).await {
         Ok(stream) => stream,
         Err(error) => {
             record.close(End::ChannelLost(error));
@@ -231,7 +321,10 @@ async fn gone(context: &Context, opening: AgentOpening, record: Record) -> Optio
 }
 
 /// Settles the open with the edge, and takes the channel back if it is free.
-async fn settle(context: &Context, settlement: impl Future<Output = Finished>) -> Option<Channel> {
+pub(crate) async fn settle(
+    context: &Context,
+    settlement: impl Future<Output = Finished>,
+) -> Option<Channel> {
     let finished = tokio::select! {
         biased; // the channel of a session that ended is of no use
         () = context.token.cancelled() => return None,
@@ -243,7 +336,7 @@ async fn settle(context: &Context, settlement: impl Future<Output = Finished>) -
             context.abort(channel, open).await;
             None
         }
-        Finished::Closed => None,
+        Finished::Closed | Finished::Settled => None,
     }
 }
 

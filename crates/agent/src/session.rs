@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use self::greeting::Control;
 use crate::bindings::Bindings;
-use crate::channels::Channels;
+use crate::channels::{Channels, Wanted};
 use crate::defaults;
 use crate::routes::Routes;
 use crate::shared::{self, Shared};
@@ -271,6 +271,9 @@ impl Actor {
                 Ok(())
             }
             AgentEvent::Latency(latency) => {
+                if let Some(channels) = &self.channels {
+                    channels.note_round_trip(latency);
+                }
                 self.shared.latency(latency);
                 Ok(())
             }
@@ -285,6 +288,14 @@ impl Actor {
     }
 
     async fn welcomed(&mut self, welcome: Welcome) -> Result<(), Ending> {
+        if self.shared.settings.plain_channels && !welcome.plain_links {
+            // Going on with TLS would hide that one of the two sides is not set up as its user thinks.
+            return Err(Ending {
+                cause: Cause::Local,
+                error: Error::of(Code::PlainRefused),
+                retry: false,
+            });
+        }
         let Welcome {
             session_id,
             session_key,
@@ -296,15 +307,23 @@ impl Actor {
             ..
         } = welcome;
         tracing::info!(session = %session_id, node, region, %account, server_version, "online");
+        if self.shared.settings.plain_channels {
+            tracing::warn!(
+                "clients' bytes go to the server without TLS: whoever is on the way can read and change them"
+            );
+        }
         let (shared, routes) = (&self.shared, &self.routes);
-        let idle_min = welcome.channels_idle_min;
+        let wanted = Wanted {
+            idle_channels: welcome.channels_idle_min,
+            carriers: welcome.carriers,
+        };
         let aborts = self.abort_sender.clone();
         self.channels = Some(Channels::new(
             shared,
             routes,
             session_id.clone(),
             session_key,
-            idle_min,
+            wanted,
             aborts,
         ));
         self.fill();

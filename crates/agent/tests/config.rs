@@ -86,8 +86,8 @@ fn a_full_file_means_what_it_says() {
         (ConsoleUi::IfTty, LogLevel::Warn, LogFormat::Logfmt)
     );
     assert_eq!(
-        (&agent.log, agent.remote_management),
-        (&LogTarget::Off, false)
+        (&agent.log, agent.remote_management, agent.plain_channels),
+        (&LogTarget::Off, false, true)
     );
     assert_eq!(
         agent.web_addr,

@@ -79,6 +79,7 @@ async fn a_reset_by_the_client_resets_the_upstream() {
         let report = report.clone();
         async move {
             let mut all = Vec::new();
+            stream.write_all(b"!").await.expect("the client waits");
             let end = stream
                 .read_to_end(&mut all)
                 .await
@@ -93,6 +94,8 @@ async fn a_reset_by_the_client_resets_the_upstream() {
     let agent = stack.tcp(&upstream.hostport()).await;
     let mut client = TcpStream::connect(agent.addr()).await.expect("connects");
     client.write_all(b"half a request").await.expect("writes");
+    // One that leaves before there is an upstream is nobody's to hear of.
+    client.read_exact(&mut [0]).await.expect("a greeting");
     traffic::reset_on_close(&client);
     drop(client);
     assert_eq!(

@@ -4,23 +4,12 @@
 //! Owns: the counts. Must never: wait, or count a connection that it refused.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use portcullis_model::{AccountId, EndpointId};
 use portcullis_telemetry::CloseReason;
-
-/// Locks that share the keys, so that connections to different places do not meet.
-const SHARDS: usize = 32;
-
-/// Something whose connections are counted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
-    Endpoint(EndpointId),
-    Source(EndpointId, IpAddr),
-    Account(AccountId),
-}
 
 /// How many there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,66 +22,73 @@ pub(crate) struct Caps {
     pub(crate) account: Option<u32>,
 }
 
-/// The counts of a node. Cheap to clone.
-#[derive(Clone, Default)]
+/// The counts of a node.
+#[derive(Default)]
 pub(crate) struct Admission {
-    shared: Arc<Shared>,
+    endpoints: RwLock<HashMap<EndpointId, Arc<Counts>>>,
+    accounts: RwLock<HashMap<AccountId, Arc<AtomicU32>>>,
 }
 
-struct Shared {
-    hasher: RandomState,
-    shards: [Mutex<HashMap<Key, u32>>; SHARDS],
+/// The counts of one endpoint. They are looked up once per connection, without copying a name.
+struct Counts {
+    open: AtomicU32,
+    sources: Mutex<HashMap<IpAddr, u32>>,
+    /// Of its account, which it never changes.
+    account: Arc<AtomicU32>,
 }
 
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            shards: std::array::from_fn(|_| Mutex::default()),
+impl Counts {
+    fn take_source(&self, source: IpAddr, max: u32) -> bool {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = sources.entry(source).or_insert(0);
+        let free = *count < max;
+        if free {
+            *count += 1;
+        } else if *count == 0 {
+            sources.remove(&source);
         }
-    }
-}
-
-impl Shared {
-    fn shard(&self, key: &Key) -> std::sync::MutexGuard<'_, HashMap<Key, u32>> {
-        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
-        self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        free
     }
 
-    fn take(&self, key: &Key, max: u32) -> bool {
-        let mut shard = self.shard(key);
-        let count = shard.get(key).copied().unwrap_or(0);
-        if count >= max {
-            return false;
-        }
-        shard.insert(key.clone(), count + 1);
-        true
-    }
-
-    fn give_back(&self, key: &Key) {
-        let mut shard = self.shard(key);
-        match shard.get_mut(key) {
+    fn give_source_back(&self, source: IpAddr) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        match sources.get_mut(&source) {
             Some(count) if *count > 1 => *count -= 1,
             Some(_) | None => {
-                shard.remove(key);
+                sources.remove(&source);
             }
         }
     }
 }
 
-/// What a connection holds while it lasts; dropping it gives everything back.
+fn take(count: &AtomicU32, max: u32) -> bool {
+    let more = |now| (now < max).then_some(now + 1);
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+        .is_ok()
+}
+
+fn give_back(count: &AtomicU32) {
+    count.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// What a connection holds while it lasts; dropping it gives everything back. Long-lived, so it is
+/// kept small.
 pub(crate) struct Admitted {
-    shared: Arc<Shared>,
-    held: Vec<Key>,
+    entry: Arc<Counts>,
+    source: IpAddr,
+    /// Another endpoint that it was forwarded to.
+    target: Option<Arc<Counts>>,
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        for key in &self.held {
-            self.shared.give_back(key);
+        if let Some(target) = &self.target {
+            give_back(&target.open);
         }
+        give_back(&self.entry.account);
+        give_back(&self.entry.open);
+        self.entry.give_source_back(self.source);
     }
 }
 
@@ -108,54 +104,90 @@ impl Admission {
         source: IpAddr,
         caps: Caps,
     ) -> Result<Admitted, CloseReason> {
-        let mut admitted = Admitted {
-            shared: Arc::clone(&self.shared),
-            held: Vec::with_capacity(4),
-        };
-        let source = Key::Source(endpoint.clone(), source_of(source));
-        admitted.take(source, caps.source, CloseReason::LimitSource)?;
-        admitted.take(
-            Key::Endpoint(endpoint.clone()),
-            caps.endpoint,
-            CloseReason::LimitEndpoint,
-        )?;
-        if let Some(max) = caps.account {
-            admitted.take(
-                Key::Account(account.clone()),
-                max,
-                CloseReason::LimitAccount,
-            )?;
+        let (entry, source) = (self.counts(endpoint, account), source_of(source));
+        if !entry.take_source(source, caps.source) {
+            return Err(CloseReason::LimitSource);
         }
-        Ok(admitted)
+        if !take(&entry.open, caps.endpoint) {
+            entry.give_source_back(source);
+            return Err(CloseReason::LimitEndpoint);
+        }
+        if !take(&entry.account, caps.account.unwrap_or(u32::MAX)) {
+            give_back(&entry.open);
+            entry.give_source_back(source);
+            return Err(CloseReason::LimitAccount);
+        }
+        Ok(Admitted {
+            entry,
+            source,
+            target: None,
+        })
     }
 
-    /// Connections that an endpoint has now, as the entry or behind `forward-internal`.
-    pub(crate) fn count_of(&self, endpoint: &EndpointId) -> u32 {
-        let key = Key::Endpoint(endpoint.clone());
-        self.shared.shard(&key).get(&key).copied().unwrap_or(0)
-    }
-}
-
-impl Admitted {
     /// Counts the same connection for an endpoint that it was forwarded to.
     ///
     /// # Errors
     /// The endpoint's limit is reached; what was held before stays held.
-    pub(crate) fn pass_on(&mut self, endpoint: &EndpointId, max: u32) -> Result<(), CloseReason> {
-        let key = Key::Endpoint(endpoint.clone());
-        if self.held.contains(&key) {
+    pub(crate) fn pass_on(
+        &self,
+        admitted: &mut Admitted,
+        endpoint: &EndpointId,
+        account: &AccountId,
+        max: u32,
+    ) -> Result<(), CloseReason> {
+        let counts = self.counts(endpoint, account);
+        let known = |held: &Arc<Counts>| Arc::ptr_eq(held, &counts);
+        if known(&admitted.entry) || admitted.target.as_ref().is_some_and(known) {
             return Ok(());
         }
-        self.take(key, max, CloseReason::LimitEndpoint)
-    }
-
-    fn take(&mut self, key: Key, max: u32, full: CloseReason) -> Result<(), CloseReason> {
-        if !self.shared.take(&key, max) {
-            return Err(full);
+        if !take(&counts.open, max) {
+            return Err(CloseReason::LimitEndpoint);
         }
-        self.held.push(key);
+        if let Some(before) = admitted.target.replace(counts) {
+            give_back(&before.open);
+        }
         Ok(())
     }
+
+    /// Connections that an endpoint has now, as the entry or behind `forward-internal`.
+    pub(crate) fn count_of(&self, endpoint: &EndpointId) -> u32 {
+        let endpoints = read(&self.endpoints);
+        endpoints
+            .get(endpoint)
+            .map_or(0, |counts| counts.open.load(Ordering::Relaxed))
+    }
+
+    /// Forgets endpoints that are gone, with their last connection.
+    pub(crate) fn retain(&self, alive: impl Fn(&EndpointId) -> bool) {
+        let idle = |counts: &Counts| counts.open.load(Ordering::Relaxed) == 0;
+        write(&self.endpoints).retain(|endpoint, counts| alive(endpoint) || !idle(counts));
+        // Counted by no endpoint any more.
+        write(&self.accounts).retain(|_, count| Arc::strong_count(count) > 1);
+    }
+
+    fn counts(&self, endpoint: &EndpointId, account: &AccountId) -> Arc<Counts> {
+        if let Some(counts) = read(&self.endpoints).get(endpoint) {
+            return Arc::clone(counts);
+        }
+        let account = Arc::clone(write(&self.accounts).entry(account.clone()).or_default());
+        let mut endpoints = write(&self.endpoints);
+        let counts = endpoints.entry(endpoint.clone()).or_insert_with(|| {
+            Arc::new(Counts {
+                open: AtomicU32::new(0),
+                sources: Mutex::default(),
+                account,
+            })
+        });
+        Arc::clone(counts)
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What counts as one source: an IPv4 address, or the /64 that one IPv6 host is usually given whole.
@@ -267,29 +299,44 @@ mod tests {
         assert!(admit(&admission, 1, "192.0.2.1").is_err());
         assert_eq!(admission.count_of(&endpoint(1)), 2);
         drop(held);
-        assert!(
-            admission
-                .shared
-                .shards
-                .iter()
-                .all(|shard| shard.lock().expect("sound").is_empty())
-        );
+        assert_eq!(admission.count_of(&endpoint(1)), 0);
+        admission.retain(|_| false);
+        admission.retain(|_| false);
+        assert!(read(&admission.endpoints).is_empty() && read(&admission.accounts).is_empty());
     }
 
     #[test]
     fn a_forwarded_connection_counts_for_each_endpoint_once() {
         let admission = Admission::default();
+        let pass_on = |admitted: &mut Admitted, seed| {
+            admission.pass_on(admitted, &endpoint(seed), &account(), 1)
+        };
         let mut admitted = admit(&admission, 1, "192.0.2.1").expect("room");
-        assert_eq!(admitted.pass_on(&endpoint(2), 1), Ok(()));
-        assert_eq!(admitted.pass_on(&endpoint(2), 1), Ok(()));
+        assert_eq!(pass_on(&mut admitted, 1), Ok(()));
+        assert_eq!(pass_on(&mut admitted, 2), Ok(()));
+        assert_eq!(pass_on(&mut admitted, 2), Ok(()));
+        assert_eq!(admission.count_of(&endpoint(1)), 1);
         assert_eq!(admission.count_of(&endpoint(2)), 1);
         let mut other = admit(&admission, 1, "192.0.2.1").expect("room");
-        assert_eq!(
-            other.pass_on(&endpoint(2), 1),
-            Err(CloseReason::LimitEndpoint)
-        );
+        assert_eq!(pass_on(&mut other, 2), Err(CloseReason::LimitEndpoint));
         drop((admitted, other));
         assert_eq!(admission.count_of(&endpoint(2)), 0);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_gone_is_counted_until_its_last_connection() {
+        let admission = Admission::default();
+        let admitted = admit(&admission, 1, "192.0.2.1").expect("room");
+        admission.retain(|_| false);
+        assert_eq!(admission.count_of(&endpoint(1)), 1);
+        drop(admitted);
+        admission.retain(|_| false);
+        assert!(read(&admission.endpoints).is_empty());
+    }
+
+    #[test]
+    fn what_a_connection_holds_is_small() {
+        assert!(size_of::<Admitted>() <= 40, "{}", size_of::<Admitted>());
     }
 
     #[test]

@@ -8,19 +8,24 @@ use std::sync::Arc;
 
 use portcullis_model::{Code, Error};
 use portcullis_net::accept::{self, AcceptObserver, AcceptOptions};
-use portcullis_net::channel::Channel;
+use portcullis_net::carrier::Carrier;
+use portcullis_net::channel::{Channel, LinkStream};
 use portcullis_net::control::{Reader, Writer};
 use portcullis_net::{socket, task, tls};
 use portcullis_proto::handshake::verify_channel_mac;
 use portcullis_proto::message::{ChannelHello, EdgeMessage, Fatal, FirstMessage, Hello};
 use portcullis_telemetry::Records;
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+mod plain;
+
 use crate::admission::SourceSlot;
 use crate::node::Node;
 use crate::session;
+use crate::sessions::Session;
 
 /// What an unauthenticated connection holds.
 pub(crate) struct Pending {
@@ -46,8 +51,14 @@ impl Drop for Pending {
     }
 }
 
-/// Accepts until the node has stopped.
+/// Accepts until the node has stopped, on the runtime of the data path: that is where the sockets of
+/// channels belong. Handshakes and sessions run on the other one.
 pub(crate) async fn run(node: Arc<Node>, listener: TcpListener) {
+    if node.config.plain_links {
+        tracing::warn!(
+            "agents may bring carriers and channels without TLS: whoever is on the way can read and change what passes there"
+        );
+    }
     let options = AcceptOptions {
         permits: Arc::clone(&node.agent_permits),
         shutdown: node.stopped.clone(),
@@ -62,7 +73,8 @@ pub(crate) async fn run(node: Arc<Node>, listener: TcpListener) {
             return;
         };
         let pending = Pending::new(accepting.records.clone(), permit, slot);
-        drop(task::spawn(
+        drop(task::spawn_on(
+            &accepting.control,
             "agent connection",
             greet(Arc::clone(&accepting), stream, peer, pending),
         ));
@@ -87,9 +99,23 @@ impl AcceptObserver for Observer {
     }
 }
 
-/// TLS and the first frame, by one deadline; then whatever the frame says.
+/// TLS and the first frame, by one deadline; then whatever the frame says. A link without TLS says so by
+/// its first byte.
 async fn greet(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, pending: Pending) {
     let deadline = Instant::now() + node.config.limits.agent_hello_timeout;
+    let is_plain = tokio::select! {
+        biased;
+        () = node.stopped.cancelled() => return,
+        is_plain = tokio::time::timeout_at(deadline, plain::begins(&stream)) => is_plain,
+    };
+    if is_plain == Ok(true) {
+        drop(task::spawn_on(
+            &node.data,
+            "plain link",
+            plain::greet(Arc::clone(&node), stream, peer, pending, deadline),
+        ));
+        return;
+    }
     let first = async {
         let stream = tls::accept(stream, Arc::clone(&node.config.tls), deadline)
             .await
@@ -113,7 +139,20 @@ async fn greet(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, pending: Pe
                 return hello_from(node, stream, peer, hello, pending).await;
             }
             (Ok(Some(FirstMessage::Channel(hello))), Ok(stream)) => {
-                return add_channel(&node, stream, &hello).await;
+                // From here on its bytes are the data path's.
+                let adding = Arc::clone(&node);
+                drop(task::spawn_on(&node.data, "add channel", async move {
+                    add_channel(&adding, stream, &hello).await;
+                    drop(pending);
+                }));
+                return;
+            }
+            (Ok(Some(FirstMessage::Carrier(hello))), Ok(stream)) => {
+                let carrying = Arc::clone(&node);
+                drop(task::spawn_on(&node.data, "carrier", async move {
+                    carry(&carrying, stream, &hello, pending).await;
+                }));
+                return;
             }
             (Ok(Some(_)), Err(error)) => error,
             (Ok(None), _) => return, // came and went: a port scan, a health check
@@ -146,31 +185,61 @@ async fn hello_from(
     }
 }
 
-/// A data channel: its MAC proves that it is of the session, and of this very TLS connection.
+/// A data channel of a session.
 async fn add_channel(node: &Node, stream: tls::Stream, hello: &ChannelHello) {
-    let session = node.sessions.find(&hello.session_id);
-    let verified = match (&session, tls::exporter(&stream)) {
-        (Some(session), Ok(exporter)) => verify_channel_mac(
-            &session.key,
-            &session.id,
-            hello.channel,
-            &exporter,
-            &hello.mac,
-        ),
-        _ => false,
+    let Some(session) = owner(node, &stream, hello) else {
+        return refuse(node, stream, &Error::of(Code::SessionNotFound), false).await;
     };
-    match session {
-        Some(session) if verified => {
-            if let Err(error) = session.channels.add(Channel::edge(hello.channel, stream)) {
-                tracing::debug!(session = %session.id, channel = hello.channel, %error, "channel refused");
-            }
-        }
-        _ => refuse(node, stream, &Error::of(Code::SessionNotFound), false).await,
+    keep_channel(&session, stream, hello);
+}
+
+fn keep_channel(session: &Session, stream: impl Into<LinkStream>, hello: &ChannelHello) {
+    if let Err(error) = session.channels.add(Channel::edge(hello.channel, stream)) {
+        tracing::debug!(session = %session.id, channel = hello.channel, %error, "channel refused");
     }
 }
 
+/// A carrier of a session, until it ends. The `pending` slot is given back as soon as it is known whose
+/// it is.
+async fn carry(node: &Node, stream: tls::Stream, hello: &ChannelHello, pending: Pending) {
+    let Some(session) = owner(node, &stream, hello) else {
+        return refuse(node, stream, &Error::of(Code::SessionNotFound), false).await;
+    };
+    drop(pending);
+    keep_carrier(&session, stream, hello).await;
+}
+
+async fn keep_carrier(session: &Session, stream: impl Into<LinkStream>, hello: &ChannelHello) {
+    let (carrier, task) = Carrier::edge(hello.channel, stream, session.carriers.flow());
+    if let Err(error) = session.carriers.add(carrier) {
+        tracing::debug!(session = %session.id, carrier = hello.channel, %error, "carrier refused");
+        return;
+    }
+    // The agent's opens would be violations, so there is nothing to accept.
+    let ended = task.run(drop).await;
+    session.carriers.remove(hello.channel);
+    if let Err(error) = ended {
+        tracing::debug!(session = %session.id, carrier = hello.channel, %error, cause = error.internal, "carrier ended");
+    }
+}
+
+/// Whose a link is: its MAC proves that it is of the session, and of this very TLS connection.
+fn owner(node: &Node, stream: &tls::Stream, hello: &ChannelHello) -> Option<Arc<Session>> {
+    let session = node.sessions.find(&hello.session_id);
+    let exporter = tls::exporter(stream).ok()?;
+    session.filter(|session| {
+        let (number, mac) = (hello.channel, &hello.mac);
+        verify_channel_mac(&session.key, &session.id, number, &exporter, mac)
+    })
+}
+
 /// Tells the peer why, and closes.
-pub(crate) async fn refuse(node: &Node, stream: tls::Stream, error: &Error, retry: bool) {
+pub(crate) async fn refuse(
+    node: &Node,
+    stream: impl AsyncWrite + Unpin,
+    error: &Error,
+    retry: bool,
+) {
     node.records.metrics().agent_refused(error.code);
     let mut writer = Writer::new(stream);
     let last_word = async {

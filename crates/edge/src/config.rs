@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::defaults;
+use crate::network::Network;
 
 /// Settings of an edge node.
 #[derive(Debug, Clone)]
@@ -27,6 +28,14 @@ pub struct EdgeConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Name servers for the upstreams that this node dials itself; empty: the system's.
     pub name_servers: Vec<SocketAddr>,
+    /// Multiplexed carriers that each agent keeps; 0: every connection has a channel of its own from the
+    /// beginning.
+    pub carriers: u32,
+    /// Whether agents may bring carriers and channels without TLS. Whoever is on the way can then read and
+    /// change what the clients of such an agent say.
+    pub plain_links: bool,
+    /// Options of sockets.
+    pub network: Network,
     /// Limits where neither endpoint nor account says otherwise.
     pub limits: Limits,
 }
@@ -43,6 +52,9 @@ impl EdgeConfig {
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             trusted_proxies: Vec::new(),
             name_servers: Vec::new(),
+            carriers: portcullis_proto::defaults::CARRIERS,
+            plain_links: false,
+            network: Network::default(),
             limits: Limits::default(),
         }
     }

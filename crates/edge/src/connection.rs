@@ -6,15 +6,18 @@
 //! How the client's socket ends is the reason's [`Farewell`]: FIN after a whole stream and after
 //! a policy's refusal, RST after everything else, so that a cut stream never looks complete.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use portcullis_net::{Counters, RelayEnd, RelayIo as _, RelayLimits, Side, TcpConn};
+use portcullis_net::{Counters, Kill, RelayEnd, RelayIo as _, RelayLimits, Side, TcpConn};
 use portcullis_policy::Conn;
 use portcullis_telemetry::close::Farewell;
-use portcullis_telemetry::{CloseReason, Ended, KillSwitch, Record, Traffic};
-use tokio::io::AsyncWriteExt as _;
+use portcullis_telemetry::{CloseReason, Ended, KillSwitch, SharedEndpoint, Traffic};
+use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -22,63 +25,101 @@ use tracing::Instrument as _;
 
 use crate::admission::Admitted;
 use crate::defaults::CLIENT_WATCH_AFTER;
+use crate::early::Early;
 use crate::node::Node;
 use crate::open::{self, Upstream};
 use crate::route::Tries;
 use crate::{decide, limits, route, source};
 
+/// The record of a client connection.
+pub(crate) type Record = portcullis_telemetry::Record<Bytes>;
+
+/// What a connection has while bytes are relayed. That is what an idle one costs beside its sockets and
+/// its entry in the table, so nothing else is kept; a test below bounds it.
+struct Open {
+    client: Client,
+    record: Record,
+    established: Established,
+    permit: OwnedSemaphorePermit,
+}
+
 /// What an established connection runs with.
 struct Established {
-    upstream: Upstream,
-    limits: RelayLimits,
+    upstream: Owed,
+    limits: Arc<RelayLimits>,
     /// Gives its places back when the connection is over.
-    _admitted: Admitted,
+    admitted: Admitted,
 }
 
 /// Serves one accepted connection: record, story, farewell, close. The permit is the place under the
 /// node's cap; it was taken before this task was spawned.
-pub(crate) async fn serve(
+pub(crate) fn serve(
     node: Arc<Node>,
     client: TcpStream,
+    listener: SocketAddr,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
-) {
-    let Ok(listener) = client.local_addr() else {
-        return; // reset between accept and here: there is no connection to tell of
-    };
-    let listener = SocketAddr::new(listener.ip().to_canonical(), listener.port());
-    let mut client = TcpConn::new(client);
-    let mut record = node.records.open(node.connection_id(), listener, peer);
-    let span = tracing::debug_span!("connection", id = %record.id());
-    let (ended, upstream) = story(&node, &mut client, &mut record)
-        .instrument(span)
-        .await;
-    farewell(client, &ended).await;
-    record.close(&ended);
-    drop(permit);
-    if let Some(upstream) = upstream {
-        upstream.recycle();
+) -> impl Future<Output = ()> + Send {
+    // Boxed, and gone before the relay: getting there takes many times the memory of being there.
+    let begin = Box::pin(begin(node, client, listener, peer, permit));
+    async {
+        let Some(mut open) = begin.await else { return };
+        let Established {
+            upstream, limits, ..
+        } = &mut open.established;
+        let kill = KillOf(open.record.kill());
+        let counters = &open.record.traffic().0;
+        let client = &mut open.client.conn;
+        let end = match &mut upstream.0 {
+            Some(upstream) => upstream.relay(client, limits, counters, &kill).await,
+            None => return, // it is there until `over` takes it
+        };
+        open.over(end);
     }
 }
 
-/// Everything that happens to a connection, in order.
-async fn story(
-    node: &Node,
-    client: &mut TcpConn,
-    record: &mut Record,
-) -> (Ended, Option<Upstream>) {
-    let counters = Arc::new(Counters::new());
-    let kill = record.kill().clone();
-    let mut established = match establish(node, client, record, &kill, &counters).await {
-        Ok(established) => established,
-        Err(ended) => return (ended, None),
-    };
-    let end = established
-        .upstream
-        .relay(client, &established.limits, &counters, kill.token())
-        .await;
-    let over_agent = matches!(established.upstream, Upstream::Channel(_));
-    (reason(end, over_agent, &kill), Some(established.upstream))
+/// The record, and the way to an open upstream; `None` when there is none, and all is told.
+async fn begin(
+    node: Arc<Node>,
+    client: TcpStream,
+    listener: SocketAddr,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) -> Option<Open> {
+    let mut client = Client::new(client);
+    let bytes = Bytes(Counters::new());
+    let record = node.records.open(node.entropy(), listener, peer, bytes);
+    // It ends with the establishment: from there on nothing is logged but the record.
+    let span = tracing::debug_span!("connection", id = %record.id());
+    let establishing = establish(&node, &mut client.conn, &record).instrument(span);
+    match establishing.await {
+        Ok(established) => Some(Open {
+            client,
+            record,
+            established,
+            permit,
+        }),
+        Err(ended) => {
+            client.farewell(&ended);
+            record.close(&ended);
+            None
+        }
+    }
+}
+
+impl Open {
+    /// Farewell and close; what can be used again goes back.
+    fn over(self, end: RelayEnd) {
+        let Established {
+            upstream, admitted, ..
+        } = self.established;
+        let over_agent = matches!(upstream.0, Some(Upstream::Channel(_)));
+        let ended = reason(end, over_agent, self.record.kill());
+        self.client.farewell(&ended);
+        self.record.close(&ended);
+        drop((admitted, self.permit));
+        upstream.settle();
+    }
 }
 
 /// Source, route, admit, decide, open. A failed open, or a member that is full, routes the next one and
@@ -86,16 +127,14 @@ async fn story(
 async fn establish(
     node: &Node,
     client: &mut TcpConn,
-    record: &mut Record,
-    kill: &KillSwitch,
-    counters: &Arc<Counters>,
+    record: &Record,
 ) -> Result<Established, Ended> {
     let (accepted, server) = (Instant::now(), &node.config.limits);
-    let (peer, listener) = (record.peer(), record.listener());
+    let (peer, listener, kill) = (record.peer(), record.listener(), record.kill());
     let within = accepted + server.connect_timeout;
     let source = bounded(kill, within, source::read(node, client, peer, listener)).await?;
     record.set_client(source.client);
-    let mut tries = Tries::default();
+    let (mut tries, early) = (Tries::default(), Early::default());
     loop {
         let snapshot = node.registry.snapshot();
         let entry = route::entry(node, &snapshot, listener, &tries)?;
@@ -104,7 +143,7 @@ async fn establish(
             &entry.endpoint.account,
             entry.endpoint.limits,
         );
-        record.set_entry(&entry.endpoint);
+        record.set_entry(Arc::clone(&entry.endpoint) as SharedEndpoint);
         let caps = limits::caps(server, snapshot.plan(account), &own);
         let admitted = node.admission.admit(id, account, source.client.ip(), caps);
         let mut admitted = match admitted {
@@ -117,24 +156,23 @@ async fn establish(
         let conn = Conn::new(source.client, source.server);
         let target = decide::decide(node, &snapshot, entry, conn, &tries, record)?;
         let limits = limits::merged(&own, &target.endpoint.limits);
-        admitted.pass_on(
-            &target.endpoint.id,
-            limits::caps(server, None, &target.endpoint.limits).endpoint,
-        )?;
+        let (id, account) = (&target.endpoint.id, &target.endpoint.account);
+        let most = limits::caps(server, None, &target.endpoint.limits).endpoint;
+        node.admission.pass_on(&mut admitted, id, account, most)?;
         let within = accepted + limits::connect_timeout(server, &limits);
         let share = tries.deadline(within, target.others);
-        let open = open::open(node, &target.endpoint, source, record, share);
-        match bounded(kill, within, unless_gone(client, open)).await {
+        let open = open::open(node, &target.endpoint, source, record, &early, share);
+        match opening(kill, client, &early, within, open).await {
             Ok(upstream) => {
-                record.established(Arc::new(Bytes(Arc::clone(counters))));
-                let limits = limits::relay(server, &limits);
+                record.traffic().0.add(Side::Client, early.len() as u64);
+                record.established();
                 return Ok(Established {
-                    upstream,
-                    limits,
-                    _admitted: admitted,
+                    upstream: Owed(Some(upstream)),
+                    limits: limits::relay_shared(&node.relay_limits, server, &limits),
+                    admitted,
                 });
             }
-            Err(ended) => tries.failed(&target.endpoint.id, ended)?,
+            Err(ended) => tries.failed(id, ended)?,
         }
     }
 }
@@ -148,26 +186,55 @@ async fn bounded<T>(
 ) -> Result<T, Ended> {
     tokio::select! {
         biased;
-        () = kill.token().cancelled() => Err(killed(kill, false)),
+        () = kill.killed() => Err(killed(kill, false)),
         done = wait => done,
         () = tokio::time::sleep_until(deadline) => Err(CloseReason::EstablishTimeout.into()),
     }
 }
 
-/// An open, until the client has gone. Most opens are done before anybody looks.
-async fn unless_gone<T>(
+/// The same for an open, which also ends when the client goes; what the client says meanwhile is read as
+/// far as the open wants it. Most opens are done before anybody
+/// looks, so one timer serves both: it begins the watch first, and is the deadline then.
+async fn opening<T>(
+    kill: &KillSwitch,
     client: &mut TcpConn,
+    early: &Early,
+    deadline: Instant,
     open: impl Future<Output = Result<T, Ended>>,
 ) -> Result<T, Ended> {
-    let gone = async {
-        tokio::time::sleep(CLIENT_WATCH_AFTER).await;
-        std::future::poll_fn(|cx| client.poll_broken(cx)).await
-    };
-    tokio::select! {
-        biased;
-        done = open => done,
-        error = gone => Err(failed(CloseReason::ClientReset, &error)),
-    }
+    let mut open = pin!(open);
+    let watch_from = deadline.min(Instant::now() + CLIENT_WATCH_AFTER);
+    let mut timer = pin!(tokio::time::sleep_until(watch_from));
+    let mut watching = false;
+    poll_fn(|cx| {
+        if kill.poll_killed(cx).is_ready() {
+            return Poll::Ready(Err(killed(kill, false)));
+        }
+        loop {
+            if let Poll::Ready(done) = open.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            match early.poll_take(cx, client) {
+                Poll::Ready(Ok(())) => {} // the open is told
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(failed(CloseReason::ClientReset, &error)));
+                }
+                Poll::Pending => break,
+            }
+        }
+        loop {
+            if watching && let Poll::Ready(error) = client.poll_broken(cx) {
+                return Poll::Ready(Err(failed(CloseReason::ClientReset, &error)));
+            }
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= deadline {
+                return Poll::Ready(Err(CloseReason::EstablishTimeout.into()));
+            }
+            watching = true;
+            timer.as_mut().reset(deadline);
+        }
+    })
+    .await
 }
 
 /// The reason that the end of a relay stands for. What breaks on an agent's channel is the agent's: its
@@ -223,18 +290,79 @@ fn killed(kill: &KillSwitch, established: bool) -> Ended {
     }
 }
 
-/// Closes the client's side as the reason has it.
-async fn farewell(mut client: TcpConn, ended: &Ended) {
-    match ended.reason.farewell() {
-        Farewell::Reset => client.reset(),
-        // The relay has shut it down already, and a second time harms nothing. An error means that the
-        // client has gone: there is nobody to say goodbye to.
-        Farewell::Fin => drop(client.shutdown().await),
+/// The client's side. Dropped without a farewell (a panic, a task that was cut off) it is reset: such
+/// a stream must not look complete.
+struct Client {
+    conn: TcpConn,
+    told: bool,
+}
+
+impl Client {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            conn: TcpConn::new(stream),
+            told: false,
+        }
+    }
+
+    /// Closes it as the reason has it.
+    fn farewell(mut self, ended: &Ended) {
+        self.told = true;
+        match ended.reason {
+            // The relay has shut it down, after the last byte.
+            CloseReason::ClientFinished | CloseReason::UpstreamFinished => {}
+            reason => match reason.farewell() {
+                Farewell::Reset => self.conn.reset(),
+                Farewell::Fin => {
+                    // A socket is shut down at once. An error means that the client has gone: there is
+                    // nobody to say goodbye to.
+                    let mut cx = Context::from_waker(Waker::noop());
+                    drop(pin!(&mut self.conn).poll_shutdown(&mut cx));
+                }
+            },
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.told {
+            self.conn.reset();
+        }
+    }
+}
+
+/// The upstream's side, which is owed an end as well. A channel that is dropped cuts itself.
+struct Owed(Option<Upstream>);
+
+impl Owed {
+    /// It has got its end from the relay; what can be used again goes back.
+    fn settle(mut self) {
+        if let Some(upstream) = self.0.take() {
+            upstream.recycle();
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if let Some(Upstream::Direct(stream)) = &mut self.0 {
+            stream.reset();
+        }
+    }
+}
+
+/// What the relay is ended by.
+struct KillOf<'a>(&'a KillSwitch);
+
+impl Kill for KillOf<'_> {
+    fn killed(&self) -> impl Future<Output = ()> + Send {
+        self.0.killed()
     }
 }
 
 /// The relay's counters, for whoever looks at the connection while it lives.
-struct Bytes(Arc<Counters>);
+pub(crate) struct Bytes(Counters);
 
 impl Traffic for Bytes {
     fn bytes_in(&self) -> u64 {
@@ -252,8 +380,53 @@ impl Traffic for Bytes {
 mod tests {
     use super::*;
 
+    /// Of which the relay is some 500.
+    const SERVE_BYTES_MAX: usize = 880;
+
     fn of(end: RelayEnd, over_agent: bool) -> CloseReason {
         reason(end, over_agent, &KillSwitch::default()).reason
+    }
+
+    /// The size of the future that a function of five arguments returns.
+    fn size_of_future<A, B, C, D, E, F: Future>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What an idle connection's task costs, beside its sockets and its record.
+    #[test]
+    fn what_lives_as_long_as_a_connection_is_small() {
+        let serve = size_of_future(serve);
+        assert!(serve <= SERVE_BYTES_MAX, "the task is {serve} bytes");
+    }
+
+    #[tokio::test]
+    async fn a_panic_resets_both_sides_and_is_an_internal_error() {
+        use tokio::io::AsyncReadExt as _;
+        use tokio::net::TcpListener;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("address");
+        let mut outside = TcpStream::connect(at).await.expect("connected");
+        let (inside, peer) = listener.accept().await.expect("accepted");
+        let resolver = portcullis_net::resolve::Resolver::system().expect("resolver");
+        let soon = Instant::now() + Duration::from_secs(10);
+        let to = format!("tcp://{at}").parse().expect("upstream");
+        let dialled = portcullis_net::upstream::dial(&to, &resolver, soon, None).await;
+        let (mut behind, _) = listener.accept().await.expect("accepted");
+
+        let records = portcullis_telemetry::Records::new();
+        let record = records.open([1; 16], at, peer, Bytes(Counters::new()));
+        let client = Client::new(inside);
+        let upstream = Owed(Some(Upstream::Direct(dialled.expect("dialled"))));
+        let task = tokio::spawn(async move {
+            let _held = (client, record, upstream);
+            panic!("on purpose");
+        });
+        assert!(task.await.expect_err("a panic").is_panic());
+        for side in [&mut outside, &mut behind] {
+            let error = side.read(&mut [0]).await.expect_err("a reset");
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        assert_eq!(records.metrics().count_closed(CloseReason::Internal), 1);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use portcullis_model::{EndpointType, EndpointUrl, Error};
 use portcullis_policy::{Conn, Decision, OnError, Policy, Verdict};
 use portcullis_store::{EndpointEntry, Snapshot};
-use portcullis_telemetry::{CloseReason, Ended, Phase, Record};
+use portcullis_telemetry::{CloseReason, Ended, Phase, SharedEndpoint};
 
+use crate::connection::Record;
 use crate::defaults::FORWARD_HOPS_MAX;
 use crate::node::Node;
 use crate::route::{self, Routed, Tries};
@@ -28,7 +29,7 @@ struct Deciding<'a> {
     snapshot: &'a Snapshot,
     conn: Conn,
     tries: &'a Tries,
-    record: &'a mut Record,
+    record: &'a Record,
     hops: u32,
     /// Whether another member or branch could be tried if the one decided for fails.
     others: bool,
@@ -44,7 +45,7 @@ pub(crate) fn decide(
     entry: Routed,
     conn: Conn,
     tries: &Tries,
-    record: &mut Record,
+    record: &Record,
 ) -> Result<Routed, Ended> {
     let others = entry.others;
     let mut deciding = Deciding {
@@ -61,7 +62,7 @@ pub(crate) fn decide(
     record.mark(Phase::Policy);
     match decided {
         Ok(endpoint) => {
-            record.set_endpoint(&endpoint, hops);
+            record.set_endpoint(Arc::clone(&endpoint) as SharedEndpoint, hops);
             Ok(Routed { endpoint, others })
         }
         Err(Failed::Final(ended) | Failed::Unreachable(ended)) => Err(ended),

@@ -28,6 +28,8 @@ pub const MEMBERS_TRIED_MAX: usize = 3;
 /// An open that takes longer than this ends when its client goes; before, watching costs more than the
 /// slot is worth.
 pub const CLIENT_WATCH_AFTER: Duration = Duration::from_millis(250);
+/// Texts of upstreams that are kept parsed, about 200 bytes each: 3 MiB.
+pub const UPSTREAMS_PARSED_MAX: usize = 16_384;
 /// How long a member whose open failed is passed over while others are there.
 pub const MEMBER_REST: Duration = Duration::from_secs(10);
 
@@ -39,6 +41,12 @@ pub const AGENT_PENDING_MAX: usize = 2_048;
 pub const AGENT_PENDING_PER_SOURCE_MAX: u32 = 128;
 /// TLS handshake and first frame of a connection to the agent port, together.
 pub const AGENT_HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of one read of what a client says before its upstream is there: most first messages whole.
+pub const EARLY_READ_BYTES: usize = 2 * 1024;
+/// Carriers that each agent keeps unless the configuration says otherwise.
+pub const CARRIERS: u32 = portcullis_proto::defaults::CARRIERS;
+/// Carriers that an agent can be asked to keep.
+pub const CARRIERS_MAX: u32 = portcullis_proto::defaults::CARRIERS_MAX;
 /// Data channels of one session, idle and busy. Each costs about 35 KiB on both ends: 350 MiB.
 pub const CHANNELS_PER_SESSION_MAX: usize = 10_000;
 /// Idle channels that a session keeps at least.
@@ -47,6 +55,9 @@ pub const CHANNELS_IDLE_MIN: u32 = 2;
 pub const CHANNELS_IDLE_MAX: u32 = 64;
 /// The open rate is measured over this; as many channels as were opened within it are kept warm.
 pub const CHANNELS_RATE_WINDOW: Duration = Duration::from_secs(1);
+/// Looks at a connection on a channel (one every [`SESSION_SWEEP`]) without a byte moved in between, after
+/// which it returns to a carrier: three seconds.
+pub const CHANNEL_QUIET_SWEEPS: u32 = 3;
 /// Channels tried for one open, for those that died while they were idle.
 pub const CHANNELS_TRIED_MAX: usize = 4;
 /// Opens of one session that wait for a channel. A waiting open holds its client's slot anyway.
@@ -63,6 +74,8 @@ pub const SESSION_COMMANDS_MAX: usize = 1_024;
 pub const SESSION_REQUESTS_MAX: usize = 32;
 /// How long the agent may take to leave after `stop` before it is cut.
 pub const SESSION_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long between two tries to take a closed session off the registry.
+pub const SESSION_CLOSE_AGAIN: Duration = Duration::from_millis(500);
 /// A closed session is taken off the registry within this, or its lease ends it.
 pub const SESSION_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use portcullis_model::id::ConnectionId;
-use portcullis_model::{Code, EndpointId, Error, SessionId};
+use portcullis_model::{Code, EndpointId, EndpointLimits, Error, SessionId};
 use portcullis_net::listen::{ListenOptions, listen};
 use portcullis_net::resolve::Resolver;
 use portcullis_net::{descriptors, task};
@@ -15,6 +15,7 @@ use portcullis_telemetry::{
     CloseReason, ConnectionView, DrainOutcome, Ended, EndpointState, EndpointStatus, NodeCommands,
     Records,
 };
+use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,7 +28,8 @@ use crate::defaults::{
 use crate::node::Node;
 use crate::sessions::{Command, Sessions};
 use crate::status::StatusBoard;
-use crate::{agents, listeners};
+use crate::upstreams::Upstreams;
+use crate::{agents, limits, listeners};
 
 /// Makes edges.
 #[derive(Debug, Clone, Copy)]
@@ -35,15 +37,20 @@ pub struct Edge;
 
 impl Edge {
     /// Opens the agent port and starts to follow the registry. Client ports open as their endpoints come.
+    /// Connections are served, and bytes moved, on the runtime `data`; the rest runs on the caller's, so
+    /// that neither a handshake nor the API stands in front of a client's byte. They may be the same.
     ///
     /// # Errors
     /// The agent port cannot be listened on: `PTC_PORT_TAKEN`, `PTC_PORT_NOT_PERMITTED`, `PTC_BIND_FAILED`.
+    /// `PTC_CONFIG_INVALID` for socket options that the kernel does not take.
     pub async fn start(
         mut config: EdgeConfig,
         registry: Registry,
         records: Records,
+        data: &Handle,
     ) -> Result<EdgeHandle, Error> {
-        let port = listen(config.agents, ListenOptions::default())?;
+        let port = on(data, || listen(config.agents, ListenOptions::default()))?;
+        config.network.apply(&port)?;
         let agent_addr = port.local_addr().map_err(Error::internal)?;
         let connections_max = connections_max(config.limits.connections_max);
         fit_pending(&mut config.limits);
@@ -51,7 +58,11 @@ impl Edge {
             [] => Resolver::system()?,
             servers => Resolver::with_servers(servers)?,
         };
+        let relay_limits = limits::relay(&config.limits, &EndpointLimits::default());
         let node = Arc::new(Node {
+            relay_limits: Arc::new(relay_limits),
+            data: data.clone(),
+            control: Handle::current(),
             permits: Arc::new(Semaphore::new(connections_max)),
             agent_permits: Arc::new(Semaphore::new(config.limits.agent_pending_max)),
             agent_sources: Sources::default(),
@@ -61,6 +72,7 @@ impl Edge {
             status: StatusBoard::default(),
             sessions: Sessions::default(),
             resolver,
+            upstreams: Upstreams::default(),
             draining: CancellationToken::new(),
             stopped: CancellationToken::new(),
             accepting: TaskTracker::new(),
@@ -75,7 +87,8 @@ impl Edge {
                 .track_future(node.accepting.track_future(clients)),
         ));
         let agents = agents::run(Arc::clone(&node), port);
-        drop(task::spawn(
+        drop(task::spawn_on(
+            data,
             "agent port",
             node.listening.track_future(agents),
         ));
@@ -85,6 +98,12 @@ impl Edge {
             drained: Arc::default(),
         })
     }
+}
+
+/// Makes sockets that a runtime's I/O driver watches, whoever makes them.
+pub(crate) fn on<T>(runtime: &Handle, make: impl FnOnce() -> T) -> T {
+    let _entered = runtime.enter();
+    make()
 }
 
 /// As many connections as the configuration and the process's descriptors allow. A connection takes

@@ -1,6 +1,7 @@
 //! The limits of one connection: the endpoint's where it has them, else the account's plan, else the
 //! server's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_model::{EndpointLimits, Plan};
@@ -49,6 +50,19 @@ pub(crate) fn connect_timeout(server: &Limits, own: &EndpointLimits) -> Duration
     }
 }
 
+/// How long which silence may last. Nearly every connection has the server's, and shares them.
+pub(crate) fn relay_shared(
+    servers: &Arc<RelayLimits>,
+    server: &Limits,
+    own: &EndpointLimits,
+) -> Arc<RelayLimits> {
+    let own = relay(server, own);
+    match own == **servers {
+        true => Arc::clone(servers),
+        false => Arc::new(own),
+    }
+}
+
 /// How long which silence may last.
 pub(crate) fn relay(server: &Limits, own: &EndpointLimits) -> RelayLimits {
     let idle = or_never(own.idle_timeout_ms, server.idle_timeout);
@@ -94,6 +108,23 @@ mod tests {
             Some(Duration::from_secs(300))
         );
         assert_eq!(relay(&server, &EndpointLimits::default()).client_idle, None);
+    }
+
+    #[test]
+    fn the_servers_own_limits_are_shared() {
+        let server = Limits::default();
+        let none = EndpointLimits::default();
+        let servers = Arc::new(relay(&server, &none));
+        assert!(Arc::ptr_eq(
+            &servers,
+            &relay_shared(&servers, &server, &none)
+        ));
+        let own = EndpointLimits {
+            idle_timeout_ms: Some(7_000),
+            ..none
+        };
+        let own = relay_shared(&servers, &server, &own);
+        assert_eq!(own.idle, Some(Duration::from_secs(7)));
     }
 
     #[test]

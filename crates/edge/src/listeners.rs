@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_model::{Code, Error};
+use portcullis_model::{Code, EndpointId, Error};
 use portcullis_net::accept::{self, AcceptObserver, AcceptOptions};
 use portcullis_net::listen::{ListenOptions, listen};
 use portcullis_net::task;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection;
 use crate::defaults::{LISTEN_RETRY, LISTEN_RETRY_CONTESTED, LISTENERS_BROKEN_MAX};
+use crate::handle::on;
 use crate::node::Node;
 use crate::status::ListenState;
 use plan::{all_of, is_contested, plan};
@@ -63,10 +64,9 @@ pub(crate) async fn run(node: Arc<Node>, mut snapshots: watch::Receiver<Arc<Snap
         let wanted = snapshot.listens();
         listeners.converge(&wanted).await;
         listeners.publish(&wanted);
-        listeners
-            .node
-            .status
-            .retain(|endpoint| snapshot.endpoint_by_id(endpoint).is_some());
+        let known = |endpoint: &EndpointId| snapshot.endpoint_by_id(endpoint).is_some();
+        listeners.node.status.retain(known);
+        listeners.node.admission.retain(known);
         drop(snapshot);
         let again = listeners.failed.values().map(|failed| failed.again).min();
         tokio::select! {
@@ -106,16 +106,15 @@ impl Listeners {
 
     fn open(&mut self, listen_on: Listen, wanted: &BTreeSet<Listen>) {
         let ip = listen_on.ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        match listen(
-            SocketAddr::new(ip, listen_on.port),
-            ListenOptions::default(),
-        ) {
+        let at = SocketAddr::new(ip, listen_on.port);
+        match on(&self.node.data, || listen(at, ListenOptions::default())) {
             Ok(listener) => {
+                self.node.config.network.try_apply(&listener);
                 self.failed.remove(&listen_on);
                 let stop = CancellationToken::new();
                 let accepting = accept_clients(Arc::clone(&self.node), listener, stop.clone());
                 let broken = self.broken.clone();
-                let accepting = task::spawn("accept", async move {
+                let accepting = task::spawn_on(&self.node.data, "accept", async move {
                     if let Err(error) = accepting.await
                         && broken.send((listen_on, error)).await.is_err()
                     {
@@ -196,15 +195,22 @@ async fn accept_clients(
     listener: tokio::net::TcpListener,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    // Where the socket is on one address, that is the connection's; else each is asked.
+    let bound = listener.local_addr().ok();
+    let bound = bound.filter(|bound| !bound.ip().is_unspecified());
     let options = AcceptOptions {
         permits: Arc::clone(&node.permits),
         shutdown: stop,
         observer: Arc::new(Observer(node.records.clone())),
     };
     accept::run(listener, options, move |stream, peer, permit| {
+        let Some(at) = bound.or_else(|| stream.local_addr().ok()) else {
+            return; // reset between accept and here: there is no connection to tell of
+        };
+        let at = SocketAddr::new(at.ip().to_canonical(), at.port());
         drop(task::spawn(
             "connection",
-            connection::serve(Arc::clone(&node), stream, peer, permit),
+            connection::serve(Arc::clone(&node), stream, at, peer, permit),
         ));
     })
     .await

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_model::EndpointId;
-use portcullis_model::id::ConnectionId;
+use portcullis_model::id::ENTROPY_BYTES;
+use portcullis_net::RelayLimits;
 use portcullis_net::resolve::Resolver;
 use portcullis_store::Registry;
 use portcullis_telemetry::{EndpointState, Records};
 use rand::Rng as _;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,16 +22,25 @@ use crate::admission::{Admission, Sources};
 use crate::config::EdgeConfig;
 use crate::sessions::Sessions;
 use crate::status::StatusBoard;
+use crate::upstreams::Upstreams;
 
 /// A node's shared parts.
 pub(crate) struct Node {
     pub(crate) config: EdgeConfig,
+    /// Where bytes move: accept loops, connections, and the I/O of agents' links. Everything else, TLS
+    /// handshakes of agents included, is on [`Self::control`].
+    pub(crate) data: Handle,
+    /// Where sessions, handshakes and the following of the registry run.
+    pub(crate) control: Handle,
     pub(crate) registry: Registry,
     pub(crate) records: Records,
     pub(crate) admission: Admission,
     pub(crate) status: StatusBoard,
     pub(crate) sessions: Sessions,
+    /// The silences of connections whose endpoint has no limits of its own.
+    pub(crate) relay_limits: Arc<RelayLimits>,
     pub(crate) resolver: Resolver,
+    pub(crate) upstreams: Upstreams,
     /// Client connections that may be alive at once.
     pub(crate) permits: Arc<Semaphore>,
     /// Unauthenticated connections on the agent port that may be alive at once.
@@ -85,10 +96,10 @@ impl Node {
             .unwrap_or(EndpointState::Pending)
     }
 
-    /// The id of a new connection.
-    pub(crate) fn connection_id(&self) -> ConnectionId {
-        let mut entropy = [0; portcullis_model::id::ENTROPY_BYTES];
+    /// The random part of a new connection's id.
+    pub(crate) fn entropy(&self) -> [u8; ENTROPY_BYTES] {
+        let mut entropy = [0; ENTROPY_BYTES];
         rand::rng().fill_bytes(&mut entropy);
-        ConnectionId::new(jiff::Timestamp::now().as_second(), entropy)
+        entropy
     }
 }

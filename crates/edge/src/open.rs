@@ -1,39 +1,44 @@
-//! Opening the upstream of an endpoint: over a data channel of its agent's session, or by dialling it.
+//! Opening the upstream of an endpoint: over its agent's session, or by dialling it.
 //!
-//! Nothing of the client has been read before, so nothing is ever replayed; a member whose verdict
-//! is unknown ends the connection.
+//! Over a session an open begins on a carrier, or on a channel of its own where there is none. What the
+//! client says meanwhile goes along, and is said again to the next member after a refusal; a member whose
+//! verdict is unknown ends the connection.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use portcullis_model::endpoint::{Holder, ProxyVersion};
 use portcullis_model::{Code, Error, SessionId};
-use portcullis_net::channel::{Finished, OpenHeader, TunnelStream};
+use portcullis_net::channel::{self, EdgeOpening, Exchange, NotOpened, OpenHeader, TunnelStream};
 use portcullis_net::proxy_protocol::{self, Version};
 use portcullis_net::upstream::UpstreamStream;
-use portcullis_net::{Counters, RelayEnd, RelayLimits, TcpConn, relay, task, upstream};
+use portcullis_net::{Counters, Kill, RelayEnd, RelayLimits, TcpConn, relay, task, upstream};
 use portcullis_store::EndpointEntry;
-use portcullis_telemetry::{CloseReason, Ended, Fault, Record};
-use tokio::sync::OwnedSemaphorePermit;
+use portcullis_telemetry::{CloseReason, Ended, Fault};
+use tokio::io::AsyncWriteExt as _;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
+use crate::connection::Record;
 use crate::defaults::CHANNELS_TRIED_MAX;
+use crate::early::Early;
 use crate::node::Node;
+use crate::session::exchange;
 use crate::sessions::Session;
 use crate::source::Source;
 
 /// An open upstream.
 pub(crate) enum Upstream {
-    /// Over a data channel.
+    /// Over an agent's session.
     Channel(Tunnel),
     /// Dialled from here.
     Direct(UpstreamStream),
 }
 
-/// A stream over a data channel, with what it goes back to.
+/// A stream over an agent's session, with what it goes back to.
 pub(crate) struct Tunnel {
     stream: TunnelStream,
-    place: OwnedSemaphorePermit,
     session: Arc<Session>,
 }
 
@@ -44,7 +49,7 @@ impl Upstream {
         client: &mut TcpConn,
         limits: &RelayLimits,
         counters: &Counters,
-        kill: &CancellationToken,
+        kill: &impl Kill,
     ) -> RelayEnd {
         match self {
             Self::Channel(tunnel) => {
@@ -54,31 +59,19 @@ impl Upstream {
         }
     }
 
-    /// After the relay: settles the open with the agent and gives the channel back. It takes as long as
-    /// the agent's upstream needs for its last bytes (bounded in `net`), so it runs in a task.
+    /// After the relay: settles the open with the agent. An open on a carrier has nothing to wait for.
     pub(crate) fn recycle(self) {
-        let Self::Channel(Tunnel {
-            stream,
-            place,
-            session,
-        }) = self
-        else {
+        let Self::Channel(Tunnel { stream, session }) = self else {
             return; // a dialled socket ends as the relay left it
         };
-        let channel = stream.channel();
-        drop(task::spawn("recycle", async move {
-            let finished = stream.finish().await;
-            session.channels.over(channel);
-            match finished {
-                Finished::Reusable(channel) => session.channels.put(channel, place),
-                Finished::Abort { channel, open } => session.abort(channel, open),
-                Finished::Closed => {}
-            }
-        }));
+        if let Some(settling) = stream.settle() {
+            exchange::settle(&session, settling);
+        }
     }
 }
 
-/// Opens the endpoint's upstream, and notes how that went on its status.
+/// Opens the endpoint's upstream, and notes how that went on its status. Bytes of the client that were
+/// sent ahead are told to the record's counters.
 ///
 /// # Errors
 /// Why it could not be opened; whether another member may be tried is the reason's to say.
@@ -86,42 +79,45 @@ pub(crate) async fn open(
     node: &Node,
     endpoint: &EndpointEntry,
     source: Source,
-    record: &mut Record,
+    record: &Record,
+    early: &Early,
     deadline: Instant,
 ) -> Result<Upstream, Ended> {
-    let (carrier, opened) = match &endpoint.holder {
+    let (over, opened) = match &endpoint.holder {
         Some(Holder::Session { session, .. }) => {
             record.set_carrier(None, &endpoint.upstream_url);
-            (
-                "channel",
-                channel(node, session, endpoint, source, record, deadline)
-                    .await
-                    .map(Upstream::Channel),
-            )
+            let opened = tunnel(node, session, endpoint, source, record, early, deadline).await;
+            early.over();
+            match opened {
+                Ok((over, tunnel)) => (over, Ok(Upstream::Channel(tunnel))),
+                Err((over, error)) => (over, Err(error)),
+            }
         }
         Some(Holder::Direct { upstream }) => {
             record.set_carrier(None, upstream);
-            (
-                "direct",
-                direct(node, upstream, endpoint.proxy_protocol, source, deadline)
-                    .await
-                    .map(Upstream::Direct),
-            )
+            let proxy = endpoint.proxy_protocol;
+            let dialled = direct(node, upstream, proxy, source, early, deadline).await;
+            (DIRECT, dialled.map(Upstream::Direct))
         }
         None => ("none", Err(Error::of(Code::PolicyNotTerminating))),
     };
     opened
-        .inspect(|_| noted(node, endpoint, carrier, None))
+        .inspect(|_| noted(node, endpoint, over, None))
         .map_err(|error| {
             let mut ended = Ended::open_failed(error);
             // What goes wrong inside an agent is its own trouble, not this node's.
-            if carrier == "channel" && ended.reason.fault() == Fault::Us {
+            if matches!(over, CARRIER | CHANNEL) && ended.reason.fault() == Fault::Us {
                 ended.reason = CloseReason::AgentRefused;
             }
-            noted(node, endpoint, carrier, Some(&ended));
+            noted(node, endpoint, over, Some(&ended));
             ended
         })
 }
+
+/// What opens go over, as the metric says it.
+const CARRIER: &str = "carrier";
+const CHANNEL: &str = "channel";
+const DIRECT: &str = "direct";
 
 fn noted(node: &Node, endpoint: &EndpointEntry, carrier: &'static str, ended: Option<&Ended>) {
     let outcome = ended.map_or("ok", |ended| ended.reason.label());
@@ -146,9 +142,10 @@ async fn direct(
     url: &str,
     proxy: Option<ProxyVersion>,
     source: Source,
+    early: &Early,
     deadline: Instant,
 ) -> Result<UpstreamStream, Error> {
-    let upstream: upstream::Upstream = url.parse()?;
+    let upstream = node.upstreams.of(url)?;
     let header = proxy.map(|version| {
         let version = match version {
             ProxyVersion::V1 => Version::V1,
@@ -156,67 +153,163 @@ async fn direct(
         };
         proxy_protocol::encode(version, source.client, source.server, &[])
     });
-    upstream::dial(&upstream, &node.resolver, deadline, header.as_deref()).await
+    let mut stream = upstream::dial(&upstream, &node.resolver, deadline, header.as_deref()).await?;
+    if let Some(tcp) = stream.as_tcp() {
+        node.config.network.try_apply(tcp);
+    }
+    // Read for an agent that then refused.
+    if early.len() > 0 {
+        let bytes = early.bytes();
+        let written = tokio::time::timeout_at(deadline, stream.write_all(&bytes)).await;
+        let broken =
+            |error: std::io::Error| Error::of(Code::UpstreamUnreachable).with_internal(error);
+        written
+            .map_err(|_| Error::of(Code::UpstreamTimeout))?
+            .map_err(broken)?;
+    }
+    Ok(stream)
 }
 
-/// Opens over a channel of the session. A channel that turns out to be dead before the open was sent is
-/// replaced by the next.
-async fn channel(
+/// Opens over the session; and over what, also when it failed.
+async fn tunnel(
     node: &Node,
     session: &SessionId,
     endpoint: &EndpointEntry,
     source: Source,
-    record: &mut Record,
+    record: &Record,
+    early: &Early,
     deadline: Instant,
-) -> Result<Tunnel, Error> {
-    let gone = || {
-        Error::new(
-            Code::AgentLost,
-            "the agent's session is not connected to this node",
-        )
-    };
-    let session = node.sessions.find(session).ok_or_else(gone)?;
+) -> Result<(&'static str, Tunnel), (&'static str, Error)> {
+    let session = node
+        .sessions
+        .find(session)
+        .ok_or_else(|| (CHANNEL, gone()))?;
     let header = OpenHeader {
         endpoint_id: endpoint.id.clone(),
-        connection_id: record.id().clone(),
+        connection_id: record.id(),
         client: source.client,
         server: source.server,
     };
-    let mut last = gone();
-    for _ in 0..CHANNELS_TRIED_MAX {
-        let wait = tokio::time::timeout_at(deadline, session.channels.take()).await;
-        let (channel, place) = wait.map_err(|_| Error::of(Code::NoChannel))??;
-        // From here on a lost session ends this connection; the second look finds one that was lost
-        // before the record named it.
+    // A lost session ends every connection that the record says is on it: on a carrier at once, where
+    // an open waits for nothing; on a channel once there is one.
+    let on = || {
         record.set_carrier(Some(&session.id), &endpoint.upstream_url);
+        // The second look finds one that was lost before the record named it.
         if session.channels.is_closed() {
             return Err(gone());
         }
-        let opening = match channel.open(&header, &[]).await {
-            Ok(opening) => opening,
-            Err(error) => {
-                last = error;
-                continue;
-            }
+        Ok(())
+    };
+    let first = early.bytes();
+    let carried = match session.carriers.open(&header, &first) {
+        Some(opening) => on().map(|()| opening),
+        None => channel(&session, &header, &first, deadline, on).await,
+    };
+    let opening = carried.map_err(|error| (CHANNEL, error))?;
+    let over = match opening.is_on_carrier() {
+        true => CARRIER,
+        false => CHANNEL,
+    };
+    early.begun(session.carries);
+    let awaited = Awaited {
+        opening: Some(opening),
+        session,
+    };
+    match awaited.verdict(early, deadline).await {
+        Ok(tunnel) => Ok((over, tunnel)),
+        Err(error) => Err((over, error)),
+    }
+}
+
+/// A channel for the open. One that turns out to be dead before the open was sent is
+/// replaced by the next.
+async fn channel(
+    session: &Session,
+    header: &OpenHeader,
+    first: &[u8],
+    deadline: Instant,
+    on: impl Fn() -> Result<(), Error>,
+) -> Result<EdgeOpening, Error> {
+    let mut last = gone();
+    for _ in 0..CHANNELS_TRIED_MAX {
+        let wait = tokio::time::timeout_at(deadline, session.channels.take()).await;
+        let channel = wait.map_err(|_| Error::of(Code::NoChannel))??;
+        on()?;
+        match channel.open(header, first).await {
+            Ok(opening) => return Ok(opening),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn gone() -> Error {
+    Error::new(
+        Code::AgentLost,
+        "the agent's session is not connected to this node",
+    )
+}
+
+/// An open that waits for its verdict. Dropped while it waits (the client left, or somebody ended it) it
+/// is reset, and the channel kept.
+struct Awaited {
+    opening: Option<EdgeOpening>,
+    session: Arc<Session>,
+}
+
+impl Awaited {
+    /// The verdict. What the client says while it is awaited is told.
+    async fn verdict(mut self, early: &Early, deadline: Instant) -> Result<Tunnel, Error> {
+        let verdict = poll_fn(|cx| {
+            let Some(opening) = &mut self.opening else {
+                return Poll::Ready(Err(NotOpened::Lost(Error::of(Code::Internal))));
+            };
+            // A link that broke says so to whoever waits for the verdict.
+            drop(early.tell(cx, opening));
+            opening.poll_verdict(cx)
+        });
+        let Ok(verdict) = tokio::time::timeout_at(deadline, verdict).await else {
+            return Err(channel::late());
         };
-        return match opening.verdict(deadline).await {
-            Ok(stream) => {
-                session
-                    .channels
-                    .began(stream.channel(), stream.open(), stream.abort_handle());
-                Ok(Tunnel {
-                    stream,
-                    place,
-                    session,
-                })
+        let session = Arc::clone(&self.session);
+        match (verdict, self.opening.take()) {
+            (Ok(()), Some(opening)) => {
+                let mut stream = opening.into_stream();
+                if !stream.is_on_carrier() {
+                    let (channel, open) = (stream.channel(), stream.open());
+                    session.channels.began(channel, open, stream.abort_handle());
+                }
+                if session.carries {
+                    stream.set_exchange(Arc::clone(&session) as Arc<dyn Exchange>);
+                }
+                Ok(Tunnel { stream, session })
             }
-            Err((error, free)) => {
-                if let Some(channel) = free {
-                    session.channels.put(channel, place);
+            (Err(NotOpened::Refused(error)), Some(opening)) => {
+                if let Some(channel) = opening.refused(deadline).await {
+                    session.channels.put(channel);
                 }
                 Err(error)
             }
-        };
+            (Err(NotOpened::Lost(error) | NotOpened::Refused(error)), _) => Err(error),
+            (Ok(()), None) => Err(Error::of(Code::Internal)),
+        }
     }
-    Err(last)
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let Some(opening) = self.opening.take_if(|opening| !opening.is_on_carrier()) else {
+            return; // on a carrier the drop is all that it takes
+        };
+        let session = Arc::clone(&self.session);
+        // Without a runtime there is nobody to settle it; the channel is dropped.
+        if let Ok(runtime) = Handle::try_current() {
+            drop(task::spawn_on(&runtime, "cancel", async move {
+                let (channel, finished) = (opening.channel(), opening.cancel().await);
+                if let Some((channel, open)) = session.channels.finished(channel, finished) {
+                    session.abort(channel, open);
+                }
+            }));
+        }
+    }
 }

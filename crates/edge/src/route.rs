@@ -93,6 +93,13 @@ pub(crate) fn member(node: &Node, pool: &Pool, tries: &Tries) -> Option<Routed> 
             Some(Rank::Well)
         }
     };
+    // One alone is it, however it fares; most pools are that small.
+    if let [only] = pool.members.as_slice() {
+        return rank(only).map(|_| Routed {
+            endpoint: Arc::clone(only),
+            others: false,
+        });
+    }
     let ranks: Vec<_> = pool.members.iter().map(|endpoint| rank(endpoint)).collect();
     let chosen = choose(&ranks, |count| rand::rng().random_range(0..count))?;
     let others = ranks.iter().flatten().count() > 1;

@@ -21,14 +21,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::defaults::{
-    SESSION_CLOSE_TIMEOUT, SESSION_GONE_GRACE, SESSION_REQUESTS_MAX, SESSION_STOP_TIMEOUT,
+    SESSION_CLOSE_AGAIN, SESSION_CLOSE_TIMEOUT, SESSION_GONE_GRACE, SESSION_REQUESTS_MAX,
+    SESSION_STOP_TIMEOUT,
 };
 use crate::node::Node;
 use crate::sessions::{Command, Session};
 
 mod begin;
+pub(crate) mod carriers;
 pub(crate) mod channels;
 mod demand;
+pub(crate) mod exchange;
 mod requests;
 
 pub(crate) use begin::serve;
@@ -130,6 +133,7 @@ impl Actor {
             }
             EdgeEvent::Latency(latency) => {
                 tracing::trace!(session = %self.session.id, ?latency, "heartbeat");
+                self.session.carriers.flow().note_round_trip(latency);
                 Vec::new()
             }
         }
@@ -236,6 +240,9 @@ impl Actor {
     /// last connection.
     fn sweep(&mut self) -> Vec<EdgeAction> {
         self.session.channels.sweep();
+        if self.session.carries {
+            self.session.channels.call_quiet();
+        }
         if self.finishing && self.node.records.live().count_of_session(&self.session.id) == 0 {
             return self.machine.fail(Error::of(Code::AgentFenced), false);
         }
@@ -296,6 +303,7 @@ impl Actor {
     fn cut(&self, why: &Ended) -> usize {
         self.node.sessions.remove(&self.session.id);
         self.session.channels.close();
+        self.session.carriers.close();
         self.node.records.live().end_session(&self.session.id, why)
     }
 
@@ -317,6 +325,8 @@ impl Actor {
         };
         // A lost agent takes no last word.
         drop(tokio::time::timeout(SESSION_STOP_TIMEOUT, last_word).await);
+        // The resets of what was cut had their time.
+        self.session.carriers.kill();
         forget(&self.node, &self.session).await;
     }
 }
@@ -332,7 +342,7 @@ async fn forget(node: &Node, session: &Session) {
                 tracing::error!(session = %session.id, %error, cause = error.internal, "session could not be taken off the registry");
                 return;
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+            Err(_) => tokio::time::sleep(SESSION_CLOSE_AGAIN).await,
         }
     }
 }

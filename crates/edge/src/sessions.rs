@@ -3,14 +3,15 @@
 //! Must never: talk to an agent; a session's actor does.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use portcullis_model::{AccountId, CredentialId, Error, SessionId};
-use portcullis_proto::SessionKey;
+use portcullis_proto::{OnceOnly, SessionKey};
 use portcullis_telemetry::{Ended, Records};
 use tokio::sync::{Notify, mpsc};
 
 use crate::defaults::SESSION_COMMANDS_MAX;
+use crate::session::carriers::Carriers;
 use crate::session::channels::Channels;
 
 /// What a session's actor is asked to do.
@@ -51,8 +52,13 @@ pub(crate) struct Session {
     pub(crate) account: AccountId,
     pub(crate) credential: CredentialId,
     pub(crate) key: SessionKey,
+    /// Numbers of its links without TLS.
+    pub(crate) plain: Mutex<OnceOnly>,
     pub(crate) remote_management: bool,
+    /// Whether the agent knows carriers, and takes bytes before its verdict.
+    pub(crate) carries: bool,
     pub(crate) channels: Channels,
+    pub(crate) carriers: Carriers,
     commands: mpsc::Sender<Command>,
 }
 
@@ -64,17 +70,22 @@ impl Session {
         credential: CredentialId,
         key: SessionKey,
         remote_management: bool,
+        carries: bool,
         records: Records,
     ) -> (Arc<Self>, mpsc::Receiver<Command>) {
         let (commands, mailbox) = mpsc::channel(SESSION_COMMANDS_MAX);
+        let carriers = Carriers::new(records.clone());
         let channels = Channels::new(records);
         let session = Self {
             id,
             account,
             credential,
             key,
+            plain: Mutex::default(),
             remote_management,
+            carries,
             channels,
+            carriers,
             commands,
         };
         (Arc::new(session), mailbox)

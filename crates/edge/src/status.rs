@@ -3,7 +3,8 @@
 //! Must never: decide anything by itself; routing reads it, the API shows it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portcullis_model::{EndpointId, Error, Timestamp};
@@ -31,6 +32,8 @@ struct Failure {
 pub(crate) struct StatusBoard {
     listens: Mutex<HashMap<Listen, ListenState>>,
     failures: Mutex<HashMap<EndpointId, Failure>>,
+    /// How many failures there are: hardly ever any, and then nobody has to look.
+    failing: AtomicUsize,
     /// Counts the changes of `listens`.
     changes: watch::Sender<u64>,
 }
@@ -63,10 +66,9 @@ impl StatusBoard {
 
     /// An open of the endpoint's upstream worked.
     pub(crate) fn opened(&self, endpoint: &EndpointId) {
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(endpoint);
+        if self.any_fails() {
+            self.change_failures(|failures| drop(failures.remove(endpoint)));
+        }
     }
 
     /// An open of the endpoint's upstream failed.
@@ -79,31 +81,40 @@ impl StatusBoard {
             },
             since: Instant::now(),
         };
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(endpoint.clone(), failure);
+        self.change_failures(|failures| drop(failures.insert(endpoint.clone(), failure)));
     }
 
     /// The last failed open since the last that worked.
     pub(crate) fn last_failure(&self, endpoint: &EndpointId) -> Option<UpstreamFailure> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.failures();
         failures.get(endpoint).map(|failure| failure.shown.clone())
     }
 
     /// Whether the last open failed, less than `rest` ago.
     pub(crate) fn rests(&self, endpoint: &EndpointId, rest: Duration) -> bool {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures
-            .get(endpoint)
-            .is_some_and(|failure| failure.since.elapsed() < rest)
+        self.any_fails()
+            && self
+                .failures()
+                .get(endpoint)
+                .is_some_and(|failure| failure.since.elapsed() < rest)
     }
 
     /// Forgets endpoints that are gone.
     pub(crate) fn retain(&self, alive: impl Fn(&EndpointId) -> bool) {
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|endpoint, _| alive(endpoint));
+        self.change_failures(|failures| failures.retain(|endpoint, _| alive(endpoint)));
+    }
+
+    fn any_fails(&self) -> bool {
+        self.failing.load(Ordering::Relaxed) > 0
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<EndpointId, Failure>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_failures(&self, change: impl FnOnce(&mut HashMap<EndpointId, Failure>)) {
+        let mut failures = self.failures();
+        change(&mut failures);
+        self.failing.store(failures.len(), Ordering::Relaxed);
     }
 }

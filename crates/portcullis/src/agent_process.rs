@@ -37,6 +37,15 @@ pub(crate) enum Output {
     Json,
 }
 
+/// How clients' bytes go to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Channels {
+    /// Over TLS.
+    Tls,
+    /// Without TLS.
+    Plain,
+}
+
 /// Flags of every command that runs an agent.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Agent")]
@@ -56,6 +65,10 @@ pub(crate) struct AgentArgs {
     /// Proxy on the way out: http://… (CONNECT) or socks5://….
     #[arg(long, value_name = "URL")]
     pub(crate) proxy_url: Option<String>,
+    /// How clients' bytes go to the server; plain, on trusted networks only: anyone on the way can read and
+    /// change them.
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) channels: Option<Channels>,
     /// Where the local API listens: IP:PORT, unix:/path, or false.
     #[arg(long, value_name = "ADDR")]
     pub(crate) web_addr: Option<WebAddr>,
@@ -143,6 +156,9 @@ pub(crate) fn configuration(args: &AgentArgs) -> Result<AgentConfig, Error> {
     let mut config = AgentConfig::load(&cmd::config::files(&args.config), &overrides)?;
     if let Some(WebAddr(addr)) = &args.web_addr {
         config.agent.web_addr = addr.clone();
+    }
+    if let Some(channels) = args.channels {
+        config.agent.plain_channels = channels == Channels::Plain;
     }
     Ok(config)
 }

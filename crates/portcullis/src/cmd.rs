@@ -16,9 +16,8 @@ pub(crate) mod up;
 
 use std::future::Future;
 
-use portcullis_model::Error;
-
 use crate::failure::Failure;
+use crate::runtimes;
 
 /// Runs a command that waits for others on a runtime of its own.
 ///
@@ -28,10 +27,7 @@ pub(crate) fn block_on<F>(future: F) -> Result<(), Failure>
 where
     F: Future<Output = Result<(), Failure>>,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::internal)?;
+    let runtime = runtimes::alone()?;
     let result = runtime.block_on(future);
     // Name lookups that still run in threads would hold the process up for nothing.
     runtime.shutdown_background();

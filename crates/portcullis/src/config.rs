@@ -9,4 +9,4 @@ pub(crate) mod reader;
 pub(crate) mod server;
 
 pub(crate) use endpoints::DirectEndpoint;
-pub(crate) use server::{ApiTls, LogFormat, ServerConfig};
+pub(crate) use server::{ApiTls, LogFormat, RuntimeConfig, ServerConfig};

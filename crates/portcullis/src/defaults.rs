@@ -31,6 +31,18 @@ pub(crate) const PAGES_MAX: u32 = 1_000;
 pub(crate) const POLICY_FILE_BYTES_MAX: u64 = 1 << 20;
 /// How often the live status is drawn again.
 pub(crate) const LIVE_REFRESH: Duration = Duration::from_millis(500);
+/// Bytes of log lines that wait to be written: some 20,000 lines. Further ones are dropped and counted.
+pub(crate) const LOG_QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long the log waits for more lines to write with the same call.
+pub(crate) const LOG_GATHER: Duration = Duration::from_millis(5);
+/// How long the end of the process waits for its last log lines.
+pub(crate) const LOG_FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+/// Threads of one runtime at most; each has a stack of 2 MiB, of which it touches some 30 KiB.
+pub(crate) const THREADS_MAX: u64 = 1_024;
+/// One thread for the API, sessions and handshakes for every so many processors.
+pub(crate) const PROCESSORS_PER_CONTROL_THREAD: usize = 4;
+/// How long the runtime of the data path may take to end when everything on it was told to.
+pub(crate) const DATA_SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 /// Numbered shared hosts at most; each is a name in the registry's settings.
 pub(crate) const BASE_HOSTS_MAX: u64 = 100;
 /// Clients of the demo service at once: about 10 KiB each.

@@ -6,7 +6,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::OnceLock;
 
 use portcullis_model::{Code, Error};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -14,7 +14,13 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::LogFormat;
-use crate::environment;
+use crate::{defaults, environment};
+use writer::Lines;
+
+mod writer;
+
+/// The lines of this process, for its end. Like the subscriber, there is one.
+static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// The filter of commands that serve something.
 pub(crate) const LEVEL_SERVING: &str = "info";
@@ -70,42 +76,41 @@ pub(crate) fn start(level: &str, format: LogFormat, target: &Target) -> Result<F
         .map_err(|cause| Error::new(Code::ConfigInvalid, format!("{source}: {cause}")))?;
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
-    let started = match (target, format) {
-        (Target::Off, _) => registry.try_init(),
-        (Target::Stderr, LogFormat::Json) => registry
-            .with(
-                fmt::layer()
-                    .json()
-                    .flatten_event(true)
-                    .with_writer(io::stderr),
-            )
+    let lines = match target {
+        Target::Off => None,
+        Target::Stderr => Some(Lines::start(io::stderr())?),
+        Target::File(path) => Some(Lines::start(open(path)?)?),
+    };
+    let started = match (lines.clone(), format) {
+        (None, _) => registry.try_init(),
+        (Some(lines), LogFormat::Json) => registry
+            .with(fmt::layer().json().flatten_event(true).with_writer(lines))
             .try_init(),
-        (Target::Stderr, LogFormat::Text) => registry
-            .with(
-                fmt::layer()
-                    .with_ansi(io::stderr().is_terminal())
-                    .with_writer(io::stderr),
-            )
-            .try_init(),
-        (Target::File(path), LogFormat::Json) => registry
-            .with(
-                fmt::layer()
-                    .json()
-                    .flatten_event(true)
-                    .with_writer(open(path)?),
-            )
-            .try_init(),
-        (Target::File(path), LogFormat::Text) => registry
-            .with(fmt::layer().with_ansi(false).with_writer(open(path)?))
-            .try_init(),
+        (Some(lines), LogFormat::Text) => {
+            let colours = *target == Target::Stderr && io::stderr().is_terminal();
+            registry
+                .with(fmt::layer().with_ansi(colours).with_writer(lines))
+                .try_init()
+        }
     };
     started.map_err(Error::internal)?;
+    if let Some(lines) = lines {
+        // There is one subscriber, so this is the first and only time.
+        LINES.get_or_init(|| lines);
+    }
     Ok(Filter(handle))
 }
 
-fn open(path: &PathBuf) -> Result<Arc<std::fs::File>, Error> {
+/// Waits for the last lines. The process calls it before it ends.
+pub(crate) fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(defaults::LOG_FLUSH_PATIENCE);
+    }
+}
+
+fn open(path: &PathBuf) -> Result<std::fs::File, Error> {
     let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map(Arc::new).map_err(|error| {
+    file.map_err(|error| {
         Error::new(
             Code::ConfigUnreadable,
             format!("log file {}: {error}", path.display()),

@@ -21,6 +21,7 @@ use portcullis_net::seal::MasterKey;
 use portcullis_net::tls::{self, CertAuthority, Purpose};
 use portcullis_store::{Bootstrap, Clock, NewApiKey, NewCredential, Registry, SqliteStore};
 use portcullis_telemetry::{DrainOutcome, EndpointState, NodeCommands, Records};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::config::{ApiTls, ServerConfig};
@@ -59,17 +60,19 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts everything.
+    /// Starts everything: what moves bytes on the runtime `data`, the rest on the caller's.
     ///
     /// # Errors
     /// What the first part that cannot start says; parts that had started are gone then.
-    pub(crate) async fn start(config: &ServerConfig) -> Result<Self, Error> {
+    pub(crate) async fn start(config: &ServerConfig, data: &Handle) -> Result<Self, Error> {
         config.check()?;
         config.check_files()?;
         raise_file_limit();
         let ground = Ground::open(config).await?;
         let records = Records::new();
-        let edge = Arc::new(ground.edge(config, records.clone()).await?);
+        records.watch_runtime("data", data.clone());
+        records.watch_runtime("control", Handle::current());
+        let edge = Arc::new(ground.edge(config, records.clone(), data).await?);
         let agents = edge.agent_addr();
 
         let admin_key = ground.admin_key().await?;
@@ -155,12 +158,14 @@ async fn bind_direct(
     config: &ServerConfig,
     account: &AccountId,
 ) -> Result<Vec<Direct>, Error> {
-    let mut bound = Vec::new();
-    for endpoint in &config.endpoints {
-        let spec = settings::direct(endpoint)?;
-        match registry.bind_direct(account, spec).await {
-            Ok(written) => bound.push(Direct {
-                endpoint: written.value,
+    let specs = config.endpoints.iter().map(settings::direct);
+    let specs = specs.collect::<Result<Vec<_>, _>>()?;
+    let outcomes = registry.bind_directs(account, specs).await;
+    let mut bound = Vec::with_capacity(outcomes.len());
+    for (endpoint, outcome) in config.endpoints.iter().zip(outcomes) {
+        match outcome {
+            Ok(bound_now) => bound.push(Direct {
+                endpoint: bound_now,
                 required: endpoint.required,
             }),
             Err(error) => unavailable(&endpoint.name, error, endpoint.required)?,
@@ -218,7 +223,12 @@ impl Ground {
         })
     }
 
-    async fn edge(&self, config: &ServerConfig, records: Records) -> Result<EdgeHandle, Error> {
+    async fn edge(
+        &self,
+        config: &ServerConfig,
+        records: Records,
+        data: &Handle,
+    ) -> Result<EdgeHandle, Error> {
         let (names, ips) = certificate_names(&self.host);
         let tls = tls::server_config(&self.authority, &names, &ips, Purpose::Agents)?;
         let settings = settings::edge(
@@ -227,7 +237,7 @@ impl Ground {
             &self.node,
             &self.host,
         );
-        Edge::start(settings, self.registry.clone(), records).await
+        Edge::start(settings, self.registry.clone(), records, data).await
     }
 
     async fn control(

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// The server's own endpoints that one write brings online: about 1 MiB of records and guards.
+pub const DIRECTS_PER_WRITE_MAX: usize = 500;
 /// How long a released address rests before another account may have it.
 pub const ADDRESS_REST: Duration = Duration::from_secs(24 * 60 * 60);
 /// A node's lease: how long its sessions stay known after it was last heard of.

@@ -11,6 +11,7 @@ mod bootstrap;
 mod claims;
 mod cloud;
 mod credentials;
+mod directs;
 mod draft;
 mod endpoints;
 mod follow;

@@ -6,14 +6,19 @@
 
 pub mod close;
 pub mod commands;
+mod entry;
+pub mod kill;
 pub mod live;
 pub mod metrics;
 pub mod names;
 pub mod record;
 pub mod reference;
+mod runtimes;
 
 pub use close::{CloseReason, Ended, Fault};
 pub use commands::{DrainOutcome, EndpointState, EndpointStatus, NodeCommands, UpstreamFailure};
-pub use live::{ConnectionView, KillSwitch, Live, Traffic};
+pub use entry::SharedEndpoint;
+pub use kill::KillSwitch;
+pub use live::{ConnectionView, Live, Traffic};
 pub use metrics::Metrics;
 pub use record::{Phase, Record, Records};

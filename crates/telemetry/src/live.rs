@@ -5,17 +5,19 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis_model::id::ConnectionId;
 use portcullis_model::{AccountId, EndpointId, SessionId, Timestamp};
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::close::Ended;
+use crate::entry::{Entry, Facts};
+
+/// Locks that share the table, so that accepts on different cores do not meet.
+const SHARDS: usize = 16;
 
 /// Byte counters of a running relay. They only grow.
 pub trait Traffic: Send + Sync {
@@ -26,143 +28,6 @@ pub trait Traffic: Send + Sync {
     /// From the record's opening to the upstream's first byte, if there was one.
     fn first_byte(&self) -> Option<std::time::Duration> {
         None
-    }
-}
-
-/// Ends a connection from outside, with a reason. Cheap to clone; the first reason stands.
-#[derive(Debug, Clone, Default)]
-pub struct KillSwitch {
-    token: CancellationToken,
-    why: Arc<OnceLock<Ended>>,
-}
-
-impl KillSwitch {
-    /// Ends the connection. The first call's reason is the one that is recorded.
-    pub fn kill(&self, why: impl Into<Ended>) {
-        // A later reason loses on purpose: the connection ends only once.
-        self.why.get_or_init(|| why.into());
-        self.token.cancel();
-    }
-
-    /// What the waits of the connection watch.
-    pub fn token(&self) -> &CancellationToken {
-        &self.token
-    }
-
-    /// The reason, once killed.
-    pub fn why(&self) -> Option<Ended> {
-        self.why.get().cloned()
-    }
-}
-
-/// What is known of a connection so far. Fields fill up as the connection goes on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The client's address: of the socket, or what a trusted PROXY header said.
-    pub client: Option<SocketAddr>,
-    /// The owner.
-    pub account: Option<AccountId>,
-    /// The endpoint that the client reached.
-    pub entry: Option<EndpointId>,
-    /// Its URL.
-    pub entry_url: Option<String>,
-    /// The endpoint whose upstream serves it; another than `entry` after `forward-internal`.
-    pub endpoint: Option<EndpointId>,
-    /// Its URL.
-    pub url: Option<String>,
-    /// The agent's session that carries it.
-    pub session: Option<SessionId>,
-    /// What the bytes go to.
-    pub upstream: Option<String>,
-    /// Endpoints passed by `forward-internal`.
-    pub hops: u32,
-    /// Members tried.
-    pub attempts: u32,
-    /// What the policies did, in order.
-    pub policy: Vec<String>,
-    /// Whether the upstream is open.
-    pub established: bool,
-}
-
-/// One live connection.
-pub(crate) struct Entry {
-    pub(crate) id: ConnectionId,
-    pub(crate) sequence: u64,
-    pub(crate) opened_at: Timestamp,
-    pub(crate) since: Instant,
-    pub(crate) listener: SocketAddr,
-    pub(crate) peer: SocketAddr,
-    pub(crate) kill: KillSwitch,
-    pub(crate) facts: Mutex<Facts>,
-    pub(crate) traffic: OnceLock<Arc<dyn Traffic>>,
-    counted_in: AtomicU64,
-    counted_out: AtomicU64,
-}
-
-impl Entry {
-    pub(crate) fn new(
-        id: ConnectionId,
-        sequence: u64,
-        opened_at: Timestamp,
-        listener: SocketAddr,
-        peer: SocketAddr,
-    ) -> Self {
-        Self {
-            id,
-            sequence,
-            opened_at,
-            since: Instant::now(),
-            listener,
-            peer,
-            kill: KillSwitch::default(),
-            facts: Mutex::new(Facts::default()),
-            traffic: OnceLock::new(),
-            counted_in: AtomicU64::new(0),
-            counted_out: AtomicU64::new(0),
-        }
-    }
-
-    pub(crate) fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn bytes(&self) -> (u64, u64) {
-        self.traffic
-            .get()
-            .map_or((0, 0), |traffic| (traffic.bytes_in(), traffic.bytes_out()))
-    }
-
-    /// Bytes since the last call: in, out. Each byte is told exactly once.
-    pub(crate) fn uncounted(&self) -> (u64, u64) {
-        let (bytes_in, bytes_out) = self.bytes();
-        // `fetch_max` keeps two concurrent callers from telling the same byte twice.
-        let before_in = self.counted_in.fetch_max(bytes_in, Ordering::Relaxed);
-        let before_out = self.counted_out.fetch_max(bytes_out, Ordering::Relaxed);
-        (
-            bytes_in.saturating_sub(before_in),
-            bytes_out.saturating_sub(before_out),
-        )
-    }
-
-    fn view(&self) -> ConnectionView {
-        let facts = self.facts().clone();
-        let (bytes_in, bytes_out) = self.bytes();
-        ConnectionView {
-            id: self.id.clone(),
-            opened_at: self.opened_at,
-            listener: self.listener,
-            peer: self.peer,
-            client: facts.client.unwrap_or(self.peer),
-            account: facts.account,
-            entry: facts.entry,
-            endpoint: facts.endpoint,
-            url: facts.url,
-            session: facts.session,
-            upstream: facts.upstream,
-            established: facts.established,
-            bytes_in,
-            bytes_out,
-        }
     }
 }
 
@@ -199,37 +64,53 @@ pub struct ConnectionView {
     pub bytes_out: u64,
 }
 
+/// An entry, whatever counts its bytes.
+pub(crate) type AnyEntry = Entry<dyn Traffic>;
+
+type Shard = HashMap<u64, Arc<AnyEntry>>;
+
 /// The table. Its size is bounded by the edge's global connection limit.
 #[derive(Default)]
 pub struct Live {
-    entries: Mutex<HashMap<ConnectionId, Arc<Entry>>>,
+    shards: [Mutex<Shard>; SHARDS],
+    count: AtomicUsize,
     emptied: Notify,
 }
 
 impl Live {
-    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionId, Arc<Entry>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, sequence: u64) -> MutexGuard<'_, Shard> {
+        let index = usize::try_from(sequence % SHARDS as u64).unwrap_or(0);
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn insert(&self, entry: Arc<Entry>) {
-        self.entries().insert(entry.id.clone(), entry);
+    pub(crate) fn insert(&self, entry: Arc<AnyEntry>) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.shard(entry.sequence).insert(entry.sequence, entry);
     }
 
-    pub(crate) fn remove(&self, id: &ConnectionId) {
-        let mut entries = self.entries();
-        entries.remove(id);
-        if entries.is_empty() {
+    pub(crate) fn remove(&self, sequence: u64) {
+        // Dropped outside of the lock.
+        let removed = self.shard(sequence).remove(&sequence);
+        if removed.is_some() && self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.emptied.notify_waiters();
         }
     }
 
-    pub(crate) fn each(&self) -> Vec<Arc<Entry>> {
-        self.entries().values().cloned().collect()
+    pub(crate) fn each(&self) -> Vec<Arc<AnyEntry>> {
+        self.shards
+            .iter()
+            .flat_map(|shard| {
+                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                shard.values().cloned().collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     /// Connections open now.
     pub fn count(&self) -> usize {
-        self.entries().len()
+        self.count.load(Ordering::Acquire)
     }
 
     /// The connections, oldest first.
@@ -239,16 +120,16 @@ impl Live {
         entries.iter().map(|entry| entry.view()).collect()
     }
 
-    /// Ends one connection. Whether it was there.
+    /// Ends one connection. Whether it was there. Looks at every connection: it is a person who asks.
     pub fn end(&self, id: &ConnectionId, why: impl Into<Ended>) -> bool {
-        let entry = self.entries().get(id).cloned();
+        let entry = self.each().into_iter().find(|entry| entry.id() == *id);
         entry.map(|entry| entry.kill.kill(why)).is_some()
     }
 
     /// Ends every connection that a session carries, and says how many they were. Who opens on a
     /// session names it in the record first, so that nothing slips through.
     pub fn end_session(&self, session: &SessionId, why: &Ended) -> usize {
-        self.end_where(why, |facts| facts.session.as_ref() == Some(session))
+        self.end_where(why, |facts| facts.session() == Some(session))
     }
 
     /// Ends every connection.
@@ -286,7 +167,7 @@ impl Live {
     pub fn count_of_session(&self, session: &SessionId) -> usize {
         self.each()
             .into_iter()
-            .filter(|entry| entry.facts().session.as_ref() == Some(session))
+            .filter(|entry| entry.facts().session() == Some(session))
             .count()
     }
 }

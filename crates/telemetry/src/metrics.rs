@@ -15,6 +15,12 @@ use prometheus_client::registry::{Metric, Registry};
 
 use crate::close::CloseReason;
 use crate::names::{self, Name};
+use crate::runtimes::Runtimes;
+
+/// The outcome of an open that worked.
+const OPENED: &str = "ok";
+/// What opens go over.
+const OPENED_OVER: [&str; 3] = ["carrier", "channel", "direct"];
 
 /// Labels of an ended connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,13 +63,18 @@ pub struct StateLabel {
 /// Every metric of a node.
 pub struct Metrics {
     registry: Registry,
+    pub(crate) runtimes: Runtimes,
     connections_opened: Counter,
-    connections_closed: Family<ClosedLabels, Counter>,
+    /// One per reason, in the order of [`CloseReason::ALL`]: the labels were looked up at start.
+    connections_closed: Vec<Counter>,
     connections_open: Gauge,
-    bytes: Family<Direction, Counter>,
+    bytes_in: Counter,
+    bytes_out: Counter,
     duration: Histogram,
     establish: Histogram,
     upstream_opens: Family<OpenLabels, Counter>,
+    /// What nearly every open is, looked up at start: over a carrier or a channel, and by a dial.
+    opened_over: [(&'static str, Counter); 3],
     accept_errors: Family<ClassLabel, Counter>,
     listeners: Family<StateLabel, Gauge>,
     sessions_refused: Family<CodeLabel, Counter>,
@@ -81,6 +92,12 @@ pub struct Metrics {
     pub channels_opened: Counter,
     /// Opens that found no idle data channel.
     pub channel_waits: Counter,
+    /// Carriers that live.
+    pub carriers: Gauge,
+    /// Connections that moved from a carrier to a channel.
+    pub promotions: Counter,
+    /// Connections that moved back.
+    pub returns: Counter,
 }
 
 impl Default for Metrics {
@@ -98,14 +115,39 @@ impl Metrics {
         let duration = Histogram::new(buckets(0.01, 4.0, 14));
         // Opens of 0.25 ms to 8 s, by factor 2; the deadline is 10 s.
         let establish = Histogram::new(buckets(0.000_25, 2.0, 16));
-        let made = Self {
+        let runtimes = Runtimes::default();
+        registry.register_collector(Box::new(runtimes.clone()));
+        // Every reason exists from the start, so that a rate over it is zero and not absent.
+        let by_reason: Family<ClosedLabels, Counter> = Family::default();
+        let connections_closed = CloseReason::ALL
+            .iter()
+            .map(|reason| by_reason.get_or_create_owned(&closed(*reason)))
+            .collect();
+        add(&mut registry, names::CONNECTIONS_CLOSED, by_reason);
+        let bytes = add(
+            &mut registry,
+            names::CONNECTION_BYTES,
+            Family::<Direction, Counter>::default(),
+        );
+        let moved = |direction| bytes.get_or_create_owned(&Direction { direction });
+        let upstream_opens: Family<OpenLabels, Counter> = Family::default();
+        let opened_over = OPENED_OVER.map(|carrier| {
+            let labels = OpenLabels {
+                carrier,
+                outcome: OPENED,
+            };
+            (carrier, upstream_opens.get_or_create_owned(&labels))
+        });
+        Self {
             connections_opened: add(&mut registry, names::CONNECTIONS_OPENED, Counter::default()),
-            connections_closed: add(&mut registry, names::CONNECTIONS_CLOSED, Family::default()),
+            connections_closed,
             connections_open: add(&mut registry, names::CONNECTIONS_OPEN, Gauge::default()),
-            bytes: add(&mut registry, names::CONNECTION_BYTES, Family::default()),
+            bytes_in: moved("in"),
+            bytes_out: moved("out"),
             duration: add(&mut registry, names::CONNECTION_DURATION, duration),
             establish: add(&mut registry, names::CONNECTION_OPEN_DURATION, establish),
-            upstream_opens: add(&mut registry, names::UPSTREAM_OPENS, Family::default()),
+            upstream_opens: add(&mut registry, names::UPSTREAM_OPENS, upstream_opens),
+            opened_over,
             accept_shed: add(&mut registry, names::ACCEPT_SHED, Counter::default()),
             accept_errors: add(&mut registry, names::ACCEPT_ERRORS, Family::default()),
             listeners: add(&mut registry, names::LISTENERS, Family::default()),
@@ -116,13 +158,12 @@ impl Metrics {
             channels_idle: add(&mut registry, names::CHANNELS_IDLE, Gauge::default()),
             channels_opened: add(&mut registry, names::CHANNELS_OPENED, Counter::default()),
             channel_waits: add(&mut registry, names::CHANNEL_WAITS, Counter::default()),
+            carriers: add(&mut registry, names::CARRIERS, Gauge::default()),
+            promotions: add(&mut registry, names::PROMOTIONS, Counter::default()),
+            returns: add(&mut registry, names::RETURNS, Counter::default()),
             registry,
-        };
-        // Every reason exists from the start, so that a rate over it is zero and not absent.
-        for reason in CloseReason::ALL {
-            drop(made.connections_closed.get_or_create(&closed(*reason)));
+            runtimes,
         }
-        made
     }
 
     pub(crate) fn opened(&self) {
@@ -131,7 +172,7 @@ impl Metrics {
     }
 
     pub(crate) fn closed(&self, reason: CloseReason, seconds: f64) {
-        self.connections_closed.get_or_create(&closed(reason)).inc();
+        self.of(reason).inc();
         self.connections_open.dec();
         self.duration.observe(seconds);
     }
@@ -141,17 +182,23 @@ impl Metrics {
     }
 
     pub(crate) fn moved(&self, bytes_in: u64, bytes_out: u64) {
-        self.bytes
-            .get_or_create(&Direction { direction: "in" })
-            .inc_by(bytes_in);
-        self.bytes
-            .get_or_create(&Direction { direction: "out" })
-            .inc_by(bytes_out);
+        self.bytes_in.inc_by(bytes_in);
+        self.bytes_out.inc_by(bytes_out);
+    }
+
+    fn of(&self, reason: CloseReason) -> &Counter {
+        // The enum's order is the table's, and each has its counter.
+        &self.connections_closed[reason as usize]
     }
 
     /// An attempt to open an upstream over `carrier` (`channel`, `direct`) came out as `outcome`
     /// (`ok`, or the label of a close reason).
     pub fn upstream_open(&self, carrier: &'static str, outcome: &'static str) {
+        let usual = self.opened_over.iter().find(|(name, _)| *name == carrier);
+        if let (OPENED, Some((_, counter))) = (outcome, usual) {
+            counter.inc();
+            return;
+        }
         self.upstream_opens
             .get_or_create(&OpenLabels { carrier, outcome })
             .inc();
@@ -195,7 +242,7 @@ impl Metrics {
 
     /// Connections ended so far for a reason.
     pub fn count_closed(&self, reason: CloseReason) -> u64 {
-        self.connections_closed.get_or_create(&closed(reason)).get()
+        self.of(reason).get()
     }
 
     /// Connections ended so far, all reasons together. Opened = closed + open at any quiet moment.
@@ -241,14 +288,21 @@ mod tests {
     fn every_metric_is_in_the_text_under_its_name() {
         let metrics = Metrics::new();
         metrics.opened();
+        for (place, reason) in CloseReason::ALL.iter().enumerate() {
+            assert_eq!(place, *reason as usize, "{reason} has another's counter");
+        }
         metrics.closed(CloseReason::PolicyDenied, 0.5);
         metrics.moved(3, 4);
+        metrics.upstream_open("direct", "ok");
+        metrics.upstream_open("direct", "upstream_refused");
         let text = metrics.encode().expect("memory");
         for line in [
             "portcullis_connections_opened_total 1",
             "portcullis_connections_closed_total{reason=\"policy_denied\",fault=\"policy\"} 1",
             "portcullis_connections_open 0",
             "portcullis_connection_bytes_total{direction=\"out\"} 4",
+            "portcullis_upstream_opens_total{carrier=\"direct\",outcome=\"ok\"} 1",
+            "portcullis_upstream_opens_total{carrier=\"direct\",outcome=\"upstream_refused\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -67,6 +67,33 @@ pub const CHANNEL_WAITS: Name = (
     "agent_channel_waits",
     "Opens that found no idle data channel and waited",
 );
+/// Carriers that live.
+pub const CARRIERS: Name = ("agent_carriers", "Carriers of agents that are connected");
+/// Connections that a carrier gave a channel of their own.
+pub const PROMOTIONS: Name = (
+    "agent_promotions",
+    "Connections that moved from a carrier to a data channel because they had much to move",
+);
+/// Connections that gave their channel back.
+pub const RETURNS: Name = (
+    "agent_returns",
+    "Connections that went quiet and moved from a data channel back to a carrier",
+);
+
+/// Threads of a runtime.
+pub const RUNTIME_THREADS: Name = ("runtime_threads", "Threads, by runtime (data, control)");
+/// Tasks of a runtime.
+pub const RUNTIME_TASKS: Name = ("runtime_tasks", "Tasks alive, by runtime");
+/// Tasks that no thread has taken yet.
+pub const RUNTIME_QUEUE: Name = (
+    "runtime_queue_depth",
+    "Tasks in the queue that the threads share, by runtime",
+);
+/// Time that threads spent working.
+pub const RUNTIME_BUSY: Name = (
+    "runtime_busy_seconds",
+    "Time that threads spent on tasks and on I/O events, by runtime",
+);
 
 /// Every metric.
 pub const ALL: &[Name] = &[
@@ -87,4 +114,11 @@ pub const ALL: &[Name] = &[
     CHANNELS_IDLE,
     CHANNELS_OPENED,
     CHANNEL_WAITS,
+    CARRIERS,
+    PROMOTIONS,
+    RETURNS,
+    RUNTIME_THREADS,
+    RUNTIME_TASKS,
+    RUNTIME_QUEUE,
+    RUNTIME_BUSY,
 ];

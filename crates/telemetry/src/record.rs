@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use portcullis_model::id::ConnectionId;
-use portcullis_model::{Endpoint, SessionId, Timestamp};
+use portcullis_model::SessionId;
+use portcullis_model::id::{ConnectionId, ENTROPY_BYTES};
+use tokio::runtime::Handle;
 use tracing::Level;
 
 use crate::close::{CloseReason, Ended};
-use crate::live::{Entry, Facts, KillSwitch, Live, Traffic};
+use crate::entry::{Entry, Facts, SharedEndpoint};
+use crate::kill::KillSwitch;
+use crate::live::{AnyEntry, Live, Traffic};
 use crate::metrics::Metrics;
 
 /// Makes records and holds what they end in. Cheap to clone.
@@ -40,6 +43,16 @@ pub enum Phase {
     Open,
 }
 
+impl Phase {
+    const fn index(self) -> usize {
+        match self {
+            Self::Source => 0,
+            Self::Policy => 1,
+            Self::Open => 2,
+        }
+    }
+}
+
 impl Records {
     /// Fresh metrics and an empty table.
     pub fn new() -> Self {
@@ -56,6 +69,11 @@ impl Records {
         &self.shared.live
     }
 
+    /// Shows a runtime of the process in the metrics, under a name.
+    pub fn watch_runtime(&self, name: &'static str, runtime: Handle) {
+        self.shared.metrics.runtimes.watch(name, runtime);
+    }
+
     /// The exposition text, with the bytes of live connections up to now.
     pub fn metrics_text(&self) -> String {
         for entry in self.shared.live.each() {
@@ -65,41 +83,38 @@ impl Records {
         self.shared.metrics.encode().unwrap_or_default()
     }
 
-    /// Opens the record of a connection that was just accepted on `listener` from `peer`.
-    pub fn open(&self, id: ConnectionId, listener: SocketAddr, peer: SocketAddr) -> Record {
+    /// Opens the record of a connection that was just accepted on `listener` from `peer`. Its id is
+    /// made of the time and of `entropy`; `traffic` counts its bytes.
+    pub fn open<T: Traffic + 'static>(
+        &self,
+        entropy: [u8; ENTROPY_BYTES],
+        listener: SocketAddr,
+        peer: SocketAddr,
+        traffic: T,
+    ) -> Record<T> {
         let sequence = self.shared.sequence.fetch_add(1, Ordering::Relaxed);
-        let opened_at = Timestamp::from(jiff::Timestamp::now());
-        let entry = Arc::new(Entry::new(id, sequence, opened_at, listener, peer));
+        let entry = Arc::new(Entry::new(sequence, entropy, listener, peer, traffic));
         self.shared.metrics.opened();
-        self.shared.live.insert(entry.clone());
+        self.shared.live.insert(Arc::clone(&entry) as Arc<AnyEntry>);
         Record {
             records: self.clone(),
             entry,
-            phases: Phases::default(),
             closed: false,
         }
     }
 }
 
-#[derive(Default)]
-struct Phases {
-    source: Option<Duration>,
-    policy: Option<Duration>,
-    open: Option<Duration>,
-}
-
 /// The record of one connection.
-pub struct Record {
+pub struct Record<T: Traffic + 'static> {
     records: Records,
-    entry: Arc<Entry>,
-    phases: Phases,
+    entry: Arc<Entry<T>>,
     closed: bool,
 }
 
-impl Record {
+impl<T: Traffic> Record<T> {
     /// The connection's id.
-    pub fn id(&self) -> &ConnectionId {
-        &self.entry.id
+    pub fn id(&self) -> ConnectionId {
+        self.entry.id()
     }
 
     /// The local address it came in on.
@@ -112,63 +127,63 @@ impl Record {
         self.entry.peer
     }
 
+    /// What counts its bytes.
+    pub fn traffic(&self) -> &T {
+        &self.entry.traffic
+    }
+
     /// What ends the connection from outside.
     pub fn kill(&self) -> &KillSwitch {
         &self.entry.kill
     }
 
     /// Notes how long after the accept a phase was over; a later note of the same phase replaces it.
-    pub fn mark(&mut self, phase: Phase) {
-        let elapsed = Some(self.entry.since.elapsed());
-        match phase {
-            Phase::Source => self.phases.source = elapsed,
-            Phase::Policy => self.phases.policy = elapsed,
-            Phase::Open => self.phases.open = elapsed,
-        }
+    pub fn mark(&self, phase: Phase) {
+        self.entry.mark(phase.index());
     }
 
     /// The client's address is known.
-    pub fn set_client(&mut self, client: SocketAddr) {
-        self.entry.facts().client = Some(client);
+    pub fn set_client(&self, client: SocketAddr) {
+        if client != self.entry.peer {
+            self.entry.facts().client = Some(Box::new(client));
+        }
         self.mark(Phase::Source);
     }
 
     /// The client reached this endpoint.
-    pub fn set_entry(&mut self, endpoint: &Endpoint) {
+    pub fn set_entry(&self, endpoint: SharedEndpoint) {
         let mut facts = self.entry.facts();
-        facts.account = Some(endpoint.account.clone());
-        facts.entry = Some(endpoint.id.clone());
-        facts.entry_url = Some(endpoint.url.to_string());
-        facts.attempts += 1;
+        facts.entry = Some(endpoint);
+        facts.attempts = facts.attempts.saturating_add(1);
     }
 
     /// This endpoint's upstream is going to serve it, after so many `forward-internal`.
-    pub fn set_endpoint(&mut self, endpoint: &Endpoint, hops: u32) {
+    pub fn set_endpoint(&self, endpoint: SharedEndpoint, hops: u32) {
         let mut facts = self.entry.facts();
-        facts.endpoint = Some(endpoint.id.clone());
-        facts.url = Some(endpoint.url.to_string());
-        facts.hops = hops;
+        facts.endpoint = Some(endpoint);
+        facts.hops = u8::try_from(hops).unwrap_or(u8::MAX);
     }
 
     /// A policy did something.
-    pub fn add_policy(&mut self, what: impl Into<String>) {
-        self.entry.facts().policy.push(what.into());
+    pub fn add_policy(&self, what: impl Into<String>) {
+        let (mut facts, what) = (self.entry.facts(), what.into());
+        let all = match facts.policy.take() {
+            Some(before) => format!("{before}; {what}"),
+            None => what,
+        };
+        facts.policy = Some(all.into_boxed_str());
     }
 
     /// The carrier: an agent's session, or none for a direct dial; and what the bytes go to. Said
     /// before the carrier is used, so that a lost session finds every connection that it carries.
-    pub fn set_carrier(&mut self, session: Option<&SessionId>, upstream: &str) {
-        let mut facts = self.entry.facts();
-        facts.session = session.cloned();
-        facts.upstream = Some(upstream.to_owned());
+    pub fn set_carrier(&self, session: Option<&SessionId>, upstream: &str) {
+        self.entry.facts().set_carrier(session, upstream);
     }
 
-    /// The upstream is open; `traffic` counts the bytes from here on.
-    pub fn established(&mut self, traffic: Arc<dyn Traffic>) {
+    /// The upstream is open.
+    pub fn established(&self) {
         self.mark(Phase::Open);
         self.entry.facts().established = true;
-        // Said twice, the first counters stay: they are the ones the relay writes to.
-        self.entry.traffic.get_or_init(|| traffic);
         self.records
             .shared
             .metrics
@@ -188,65 +203,79 @@ impl Record {
         let total = self.entry.since.elapsed();
         let (bytes_in, bytes_out) = self.entry.uncounted();
         shared.metrics.moved(bytes_in, bytes_out);
-        let facts = self.entry.facts().clone();
-        log(&self.entry, &facts, &self.phases, ended, total);
+        log(&*self.entry, ended, total);
         // The table before the gauge: who reads "no connection is open" finds an empty table.
-        shared.live.remove(&self.entry.id);
+        shared.live.remove(self.entry.sequence);
         shared.metrics.closed(ended.reason, total.as_secs_f64());
     }
 }
 
-impl Drop for Record {
+impl<T: Traffic> Drop for Record<T> {
     fn drop(&mut self) {
         if !self.closed {
-            self.finish(&CloseReason::Aborted.into());
+            let reason = match std::thread::panicking() {
+                true => CloseReason::Internal,
+                false => CloseReason::Aborted,
+            };
+            self.finish(&reason.into());
         }
     }
 }
 
+macro_rules! line {
+    ($level:expr, $connection:expr, $facts:expr, $ended:expr, $total:expr) => {{
+        let (connection, facts, ended): (&AnyEntry, Facts, &Ended) = ($connection, $facts, $ended);
+        let (entry, endpoint) = (facts.entry.as_ref(), facts.endpoint.as_ref());
+        tracing::event!(
+            target: "access",
+            $level,
+            id = %connection.id(),
+            reason = ended.reason.label(),
+            fault = ended.reason.fault().label(),
+            code = ended.code().map(|code| code.as_str()),
+            error = ended.error.as_ref().map(|error| error.message.as_str()),
+            cause = ended.error.as_ref().and_then(|error| error.internal.as_deref()),
+            listener = %connection.listener,
+            client = %facts.client.as_deref().unwrap_or(&connection.peer),
+            peer = %connection.peer,
+            account = entry.map(|entry| entry.account.as_str()),
+            endpoint = endpoint.map(|endpoint| endpoint.id.as_str()),
+            url = endpoint.map(|endpoint| tracing::field::display(&endpoint.url)),
+            entry = entry.map(|entry| entry.id.as_str()),
+            entry_url = entry.map(|entry| tracing::field::display(&entry.url)),
+            session = facts.session().map(|id| id.as_str()),
+            upstream = facts.upstream(),
+            hops = facts.hops,
+            attempts = facts.attempts,
+            policy = facts.policy.as_deref(),
+            bytes_in = connection.bytes().0,
+            bytes_out = connection.bytes().1,
+            source_ms = millis(connection.phase(Phase::Source.index())),
+            policy_ms = millis(connection.phase(Phase::Policy.index())),
+            open_ms = millis(connection.phase(Phase::Open.index())),
+            first_byte_ms = millis(connection.traffic.first_byte()),
+            total_ms = millis(Some($total)),
+            "connection closed"
+        )
+    }};
+}
+
 /// One line per connection. The level is the reason's; a macro per level, since tracing wants it constant.
-fn log(entry: &Entry, facts: &Facts, phases: &Phases, ended: &Ended, total: Duration) {
-    macro_rules! line {
+fn log(entry: &AnyEntry, ended: &Ended, total: Duration) {
+    macro_rules! at {
         ($level:expr) => {
-            tracing::event!(
-                target: "access",
-                $level,
-                id = %entry.id,
-                reason = ended.reason.label(),
-                fault = ended.reason.fault().label(),
-                code = ended.code().map(|code| code.as_str()),
-                error = ended.error.as_ref().map(|error| error.message.as_str()),
-                cause = ended.error.as_ref().and_then(|error| error.internal.as_deref()),
-                listener = %entry.listener,
-                client = %facts.client.unwrap_or(entry.peer),
-                peer = %entry.peer,
-                account = facts.account.as_ref().map(|id| id.as_str()),
-                endpoint = facts.endpoint.as_ref().map(|id| id.as_str()),
-                url = facts.url.as_deref(),
-                entry = facts.entry.as_ref().map(|id| id.as_str()),
-                entry_url = facts.entry_url.as_deref(),
-                session = facts.session.as_ref().map(|id| id.as_str()),
-                upstream = facts.upstream.as_deref(),
-                hops = facts.hops,
-                attempts = facts.attempts,
-                policy = (!facts.policy.is_empty()).then(|| facts.policy.join("; ")),
-                bytes_in = entry.bytes().0,
-                bytes_out = entry.bytes().1,
-                source_ms = millis(phases.source),
-                policy_ms = millis(phases.policy),
-                open_ms = millis(phases.open),
-                first_byte_ms = millis(entry.traffic.get().and_then(|traffic| traffic.first_byte())),
-                total_ms = millis(Some(total)),
-                "connection closed"
-            )
+            // Nothing is looked at for a line that nobody writes.
+            if tracing::enabled!(target: "access", $level) {
+                line!($level, entry, entry.facts().clone(), ended, total);
+            }
         };
     }
     match ended.reason.level() {
-        Level::ERROR => line!(Level::ERROR),
-        Level::WARN => line!(Level::WARN),
-        Level::INFO => line!(Level::INFO),
-        Level::DEBUG => line!(Level::DEBUG),
-        _ => line!(Level::TRACE),
+        Level::ERROR => at!(Level::ERROR),
+        Level::WARN => at!(Level::WARN),
+        Level::INFO => at!(Level::INFO),
+        Level::DEBUG => at!(Level::DEBUG),
+        _ => at!(Level::TRACE),
     }
 }
 
@@ -263,7 +292,7 @@ mod tests {
     #[derive(Default)]
     struct Fake(AtomicU64);
 
-    impl Traffic for Fake {
+    impl Traffic for Arc<Fake> {
         fn bytes_in(&self) -> u64 {
             self.0.load(Ordering::Relaxed)
         }
@@ -272,11 +301,10 @@ mod tests {
         }
     }
 
-    fn open(records: &Records, seed: u8) -> Record {
-        let id = ConnectionId::new(1_700_000_000, [seed; 16]);
+    fn open(records: &Records, seed: u8) -> Record<Arc<Fake>> {
         let listener = "127.0.0.1:20000".parse().expect("address");
         let peer = "127.0.0.2:4000".parse().expect("address");
-        records.open(id, listener, peer)
+        records.open([seed; 16], listener, peer, Arc::default())
     }
 
     #[test]
@@ -301,11 +329,37 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_a_panic_drops_is_an_internal_error() {
+        let records = Records::new();
+        let record = open(&records, 1);
+        let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _record = record;
+            panic!("on purpose");
+        }));
+        assert!(panics.is_err());
+        assert_eq!(records.metrics().count_closed(CloseReason::Internal), 1);
+        assert_eq!(records.live().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_runtime_is_in_the_text_under_its_name() {
+        let records = Records::new();
+        records.watch_runtime("data", Handle::current());
+        let text = records.metrics_text();
+        for line in [
+            "portcullis_runtime_threads{runtime=\"data\"} 1",
+            "portcullis_runtime_busy_seconds_total{runtime=\"data\"} ",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
     fn every_byte_is_counted_once_while_live_and_at_close() {
         let records = Records::new();
-        let traffic = Arc::new(Fake::default());
-        let mut record = open(&records, 1);
-        record.established(traffic.clone());
+        let record = open(&records, 1);
+        let traffic = Arc::clone(record.traffic());
+        record.established();
         traffic.0.store(5, Ordering::Relaxed);
         assert!(
             records
@@ -332,13 +386,13 @@ mod tests {
         assert!(
             records
                 .live()
-                .end(record.id(), CloseReason::EndedByOperator)
+                .end(&record.id(), CloseReason::EndedByOperator)
         );
         assert_eq!(records.live().end_all(&CloseReason::Drained.into()), 1);
         assert_eq!(
             record.kill().why().map(|why| why.reason),
             Some(CloseReason::EndedByOperator)
         );
-        assert!(record.kill().token().is_cancelled());
+        assert!(record.kill().is_killed());
     }
 }

@@ -16,8 +16,11 @@ const TABLE: &[(&str, u8)] = &[
     ("portcullis-agent", 3),
     ("portcullis-control", 3),
     ("portcullis", 4),
+    // Judges the product, so it uses nothing of it and nothing of the product uses it.
+    ("portcullis-conformance", 4),
     ("portcullis-e2e", 5),
     ("portcullis-xtask", 5),
+    ("portcullis-bench", 6),
 ];
 
 /// Crates of level 0 and 1 see no runtime and no socket.
@@ -34,15 +37,28 @@ const PURE_BANS: &[&str] = &[
 /// Libraries that only these crates may name.
 const WALLS: &[(&str, &[&str])] = &[
     ("rusqlite", &["portcullis-store"]),
-    ("socket2", &["portcullis-net", "portcullis-e2e"]),
+    (
+        "socket2",
+        &["portcullis-net", "portcullis-e2e", "portcullis-conformance"],
+    ),
     ("axum", &["portcullis-control", "portcullis-agent"]),
     (
         "clap",
-        &["portcullis", "portcullis-xtask", "portcullis-e2e"],
+        &[
+            "portcullis",
+            "portcullis-xtask",
+            "portcullis-e2e",
+            "portcullis-conformance",
+        ],
     ),
     (
         "anyhow",
-        &["portcullis", "portcullis-xtask", "portcullis-e2e"],
+        &[
+            "portcullis",
+            "portcullis-xtask",
+            "portcullis-e2e",
+            "portcullis-bench",
+        ],
     ),
 ];
 

@@ -137,6 +137,9 @@ fn agent_section(section: Section<'_>, notes: &mut Vec<String>) -> AgentSection 
             .text_within("metadata", defaults::METADATA_BYTES_MAX)
             .unwrap_or_default(),
         remote_management: section.flag("remote_management").unwrap_or(true),
+        plain_channels: section
+            .word("channels", &[("tls", false), ("plain", true)])
+            .unwrap_or_default(),
         web_addr: web_addr(&section, default.web_addr),
         web_allow_hosts: section.texts("web_allow_hosts"),
     };

@@ -72,5 +72,6 @@ fn hello(shared: &Shared) -> Hello {
         heartbeat_interval_ms: millis(settings.heartbeat_interval),
         heartbeat_tolerance_ms: millis(settings.heartbeat_tolerance),
         remote_management: settings.remote_management,
+        carriers: true,
     }
 }

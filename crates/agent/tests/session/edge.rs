@@ -252,6 +252,8 @@ impl FakeSession {
             heartbeat_interval_ms: self.hello.heartbeat_interval_ms,
             heartbeat_tolerance_ms: self.hello.heartbeat_tolerance_ms,
             channels_idle_min,
+            carriers: 0,
+            plain_links: false,
             public_host: "edge.test".to_owned(),
         }
     }
@@ -464,7 +466,7 @@ impl Client {
                 self.session.put(channel);
                 true
             }
-            Finished::Abort { .. } | Finished::Closed => false,
+            Finished::Abort { .. } | Finished::Closed | Finished::Settled => false,
         }
     }
 }

@@ -96,6 +96,7 @@ fn register(
         opened.credential.clone(),
         key.clone(),
         hello.remote_management,
+        hello.carriers,
         node.records.clone(),
     );
     node.sessions.insert(Arc::clone(&session));
@@ -114,6 +115,8 @@ fn words(node: &Node, opened: TunnelSession, key: SessionKey) -> WelcomeSpec {
         account: opened.account,
         server_version: node.config.server_version.clone(),
         channels_idle_min: CHANNELS_IDLE_MIN,
+        carriers: node.config.carriers,
+        plain_links: node.config.plain_links,
         public_host: node.config.public_host.clone(),
     }
 }

@@ -8,16 +8,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis_model::{Code, Error};
-use portcullis_net::channel::{AbortHandle, Channel};
+use portcullis_net::channel::{AbortHandle, Channel, Finished};
 use portcullis_telemetry::Records;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::demand::Demand;
-use crate::defaults::{CHANNEL_WAITERS_MAX, CHANNELS_PER_SESSION_MAX};
-
-/// A channel and its place under the session's cap.
-type Placed = (Channel, OwnedSemaphorePermit);
+use crate::defaults::{CHANNEL_QUIET_SWEEPS, CHANNEL_WAITERS_MAX, CHANNELS_PER_SESSION_MAX};
 
 /// The pool of one session.
 pub(crate) struct Channels {
@@ -30,8 +27,9 @@ pub(crate) struct Channels {
 
 struct Inner {
     /// The last one in is the first one out: what is at the bottom is not needed.
-    idle: Vec<Placed>,
-    waiters: VecDeque<oneshot::Sender<Placed>>,
+    idle: Vec<Channel>,
+    waiters: VecDeque<oneshot::Sender<Channel>>,
+    /// The open that a channel carries.
     carrying: HashMap<u64, (u32, AbortHandle)>,
     demand: Demand,
     closed: bool,
@@ -65,17 +63,17 @@ impl Channels {
     ///
     /// # Cancel safety
     /// A channel that comes just when the future is dropped is dropped with it; the pool asks for another.
-    pub(crate) async fn take(&self) -> Result<Placed, Error> {
+    pub(crate) async fn take(&self) -> Result<Channel, Error> {
         let waiting = {
             let mut inner = self.lock();
             if inner.closed {
                 return Err(lost());
             }
             inner.demand.opened(Instant::now());
-            if let Some(placed) = self.take_idle(&mut inner) {
+            if let Some(channel) = self.take_idle(&mut inner) {
                 drop(inner);
                 self.wanted.notify_one();
-                return Ok(placed);
+                return Ok(channel);
             }
             inner.waiters.retain(|waiter| !waiter.is_closed());
             if inner.waiters.len() >= CHANNEL_WAITERS_MAX {
@@ -90,21 +88,35 @@ impl Channels {
         waiting.await.map_err(|_| lost())
     }
 
-    fn take_idle(&self, inner: &mut Inner) -> Option<Placed> {
-        while let Some((mut channel, place)) = inner.idle.pop() {
+    fn take_idle(&self, inner: &mut Inner) -> Option<Channel> {
+        while let Some(mut channel) = inner.idle.pop() {
             self.records.metrics().channels_idle.dec();
             if channel.is_alive() {
-                return Some((channel, place));
+                return Some(channel);
             }
         }
         None
+    }
+
+    /// An idle channel, if there is one, for a connection that has one of a carrier's already and so need
+    /// not wait. What was not there is asked for.
+    pub(crate) fn take_now(&self) -> Option<Channel> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return None;
+        }
+        inner.demand.opened(Instant::now());
+        let channel = self.take_idle(&mut inner);
+        drop(inner);
+        self.wanted.notify_one();
+        channel
     }
 
     /// Takes a channel that the agent opened.
     ///
     /// # Errors
     /// `PTC_AGENT_LOST` when the session has ended, `PTC_NO_CHANNEL` when it has too many.
-    pub(crate) fn add(&self, channel: Channel) -> Result<(), Error> {
+    pub(crate) fn add(&self, mut channel: Channel) -> Result<(), Error> {
         let full = || {
             Error::new(
                 Code::NoChannel,
@@ -119,27 +131,27 @@ impl Channels {
         }
         self.lock().demand.came(Instant::now());
         self.records.metrics().channels_opened.inc();
-        self.put(channel, place);
+        channel.keep(place);
+        self.put(channel);
         Ok(())
     }
 
     /// Takes back a channel that is free again. One too many is closed.
-    pub(crate) fn put(&self, channel: Channel, place: OwnedSemaphorePermit) {
-        let mut placed = (channel, place);
+    pub(crate) fn put(&self, mut channel: Channel) {
         let mut inner = self.lock();
         if inner.closed {
             return;
         }
         while let Some(waiter) = inner.waiters.pop_front() {
-            match waiter.send(placed) {
+            match waiter.send(channel) {
                 Ok(()) => return,
-                Err(back) => placed = back,
+                Err(back) => channel = back,
             }
         }
         // Twice the target, so that a rate that wavers does not close and open channels all the time.
         let most = usize::try_from(inner.demand.target(Instant::now())).unwrap_or(0) * 2;
         if inner.idle.len() < most {
-            inner.idle.push(placed);
+            inner.idle.push(channel);
             self.records.metrics().channels_idle.inc();
         }
     }
@@ -152,6 +164,17 @@ impl Channels {
     /// A channel's open is over.
     pub(crate) fn over(&self, channel: u64) {
         self.lock().carrying.remove(&channel);
+    }
+
+    /// What becomes of a channel whose open is over.
+    pub(crate) fn finished(&self, channel: u64, finished: Finished) -> Option<(u64, u32)> {
+        self.over(channel);
+        match finished {
+            Finished::Reusable(channel) => self.put(channel),
+            Finished::Abort { channel, open } => return Some((channel, open)),
+            Finished::Closed | Finished::Settled => {}
+        }
+        None
     }
 
     /// The agent gave an open up and could not tell so on its channel.
@@ -175,13 +198,23 @@ impl Channels {
         inner.demand.ask(Instant::now(), idle, waiting)
     }
 
+    /// Has connections leave their channels that have moved nothing for a while.
+    pub(crate) fn call_quiet(&self) {
+        let inner = self.lock();
+        for (_, handle) in inner.carrying.values() {
+            if handle.quiet_turns() == CHANNEL_QUIET_SWEEPS {
+                handle.leave();
+            }
+        }
+    }
+
     /// Drops idle channels that died, the surplus of a rate that has fallen, and opens that no longer
     /// wait.
     pub(crate) fn sweep(&self) {
         let mut inner = self.lock();
         inner.waiters.retain(|waiter| !waiter.is_closed());
         let before = inner.idle.len();
-        inner.idle.retain_mut(|(channel, _)| channel.is_alive());
+        inner.idle.retain_mut(Channel::is_alive);
         let most = usize::try_from(inner.demand.target(Instant::now())).unwrap_or(0) * 2;
         let surplus = inner.idle.len().saturating_sub(most);
         inner.idle.drain(..surplus);

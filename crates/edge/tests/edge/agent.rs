@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use portcullis_model::{AgentId, Code, EndpointId, Error, Secret, SessionId};
 use portcullis_net::channel::{Channel, Finished};
@@ -222,7 +221,7 @@ impl Drop for Agent {
     }
 }
 
-fn hello(identity: &Identity) -> Hello {
+pub(crate) fn hello(identity: &Identity) -> Hello {
     Hello {
         versions: defaults::VERSIONS,
         authtoken: identity.token.clone(),
@@ -237,6 +236,7 @@ fn hello(identity: &Identity) -> Hello {
         heartbeat_interval_ms: 10_000,
         heartbeat_tolerance_ms: 15_000,
         remote_management: identity.remote_management,
+        carriers: false,
     }
 }
 
@@ -352,7 +352,7 @@ impl Channels {
                     drop(upstream);
                     match tunnel.finish().await {
                         Finished::Reusable(channel) => Some(channel),
-                        Finished::Abort { .. } | Finished::Closed => None,
+                        Finished::Abort { .. } | Finished::Closed | Finished::Settled => None,
                     }
                 }
                 Err(error) => {
@@ -363,6 +363,3 @@ impl Channels {
         }
     }
 }
-
-/// A pause that only negative checks need: that something does not happen.
-pub(crate) const A_WHILE: Duration = Duration::from_millis(300);

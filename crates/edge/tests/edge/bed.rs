@@ -17,6 +17,7 @@ use portcullis_store::{
 use portcullis_telemetry::{CloseReason, EndpointState, NodeCommands as _, Records};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 /// How long a wait may take before the test fails.
@@ -100,9 +101,14 @@ impl Bed {
         let mut config = EdgeConfig::new(SocketAddr::new(ip, 0), server);
         configure(&mut config);
         let records = Records::new();
-        let edge = Edge::start(config, registry.clone(), records.clone())
-            .await
-            .expect("edge");
+        let edge = Edge::start(
+            config,
+            registry.clone(),
+            records.clone(),
+            &Handle::current(),
+        )
+        .await
+        .expect("edge");
         Self {
             edge,
             records,

@@ -5,6 +5,7 @@ mod agent;
 mod bed;
 mod limits;
 mod paths;
+mod plain;
 mod policy;
 mod ports;
 mod reasons;

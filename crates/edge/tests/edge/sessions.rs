@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::agent::{A_WHILE, Agent, Identity, Manner, dial};
+use crate::agent::{Agent, Identity, Manner, dial};
 use crate::bed::{self, Bed, assert_reset, echo, ending, eventually, exchange, greeting, soon};
 
 fn record(bed: &Bed, bound: &portcullis_proto::message::Bound) -> Endpoint {
@@ -269,7 +269,6 @@ async fn an_update_changes_the_policy_in_place() {
     let mut after = bed.connect(&endpoint).await;
     assert_eq!(ending(&mut after).await.ok(), Some(0));
     bed.closed(CloseReason::PolicyDenied).await;
-    tokio::time::sleep(A_WHILE).await;
     assert_eq!(exchange(before, b"goes on").await, b"goes on");
     bed.finish().await;
 }

@@ -9,7 +9,7 @@ use portcullis_model::Error;
 use portcullis_store::PortRanges;
 
 use super::demo::Demo;
-use super::{block_on, notify_ready, notify_stopping};
+use super::{notify_ready, notify_stopping};
 use crate::config::endpoints::{At, Expose};
 use crate::config::hosts::check_hostname;
 use crate::config::server::Listen;
@@ -17,6 +17,7 @@ use crate::config::{DirectEndpoint, LogFormat, ServerConfig};
 use crate::failure::Failure;
 use crate::logging::{self, Filter, Target};
 use crate::node::{Direct, Server, announce};
+use crate::runtimes::Runtimes;
 use crate::signals::{Received, Signals};
 use crate::{defaults, output};
 
@@ -119,14 +120,14 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         .unwrap_or_else(|| logging::LEVEL_SERVING.to_owned());
     let target = args.log.clone().unwrap_or(Target::Stderr);
     let filter = logging::start(&level, config.log_format.unwrap_or_default(), &target)?;
-    block_on(async move {
+    Runtimes::new(&config.runtime)?.block_on(|data| async move {
         let mut signals = Signals::new()?;
         let demo = if args.demo {
             Some(demo(&mut config).await?)
         } else {
             None
         };
-        let server = Server::start(&config).await?;
+        let server = Server::start(&config, &data).await?;
         let server = settled(server).await?;
         let demo = demo.map(|demo| tokio::spawn(demo.serve()));
         said(&server);

@@ -8,16 +8,18 @@ use clap::Args as ClapArgs;
 use portcullis_agent::{Agent, EndpointOptions};
 use portcullis_model::{Code, Error};
 use portcullis_store::PortRanges;
+use tokio::runtime::Handle;
 
 use super::demo::Demo;
+use super::notify_ready;
 use super::server::stop;
-use super::{block_on, notify_ready};
 use crate::config::hosts::check_hostname;
 use crate::config::server::Listen;
 use crate::config::{LogFormat, ServerConfig};
 use crate::failure::Failure;
 use crate::logging::{self, Target};
 use crate::node::{Server, announce};
+use crate::runtimes::Runtimes;
 use crate::signals::Signals;
 use crate::{agent_process, output};
 
@@ -70,14 +72,14 @@ impl Args {
 /// Why a part could not start.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     logging::start(&args.log_level, LogFormat::Text, &Target::Stderr)?;
-    block_on(async move {
+    let config = args.config();
+    Runtimes::new(&config.runtime)?.block_on(|data| async move {
         let mut signals = Signals::new()?;
-        let config = args.config();
         let demo = Demo::bind(([127, 0, 0, 1], 0).into()).await?;
         let upstream = demo.addr.to_string();
         let demo = tokio::spawn(demo.serve());
-        let server = Server::start(&config).await?;
-        let (agent, url) = match exposed(&server, &upstream).await {
+        let server = Server::start(&config, &data).await?;
+        let (agent, url) = match exposed(&server, &upstream, &data).await {
             Ok(exposed) => exposed,
             Err(error) => {
                 server.close().await;
@@ -100,12 +102,15 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// An agent of this machine with the demo service as its endpoint.
-async fn exposed(server: &Server, upstream: &str) -> Result<(Agent, String), Error> {
+async fn exposed(server: &Server, upstream: &str, data: &Handle) -> Result<(Agent, String), Error> {
     let state = server.data_dir().join("agent");
     let agent = Agent::builder()
         .authtoken(server.join_local.reveal())
-        .state_dir(state)
-        .start()?;
+        .state_dir(state);
+    let agent = {
+        let _entered = data.enter(); // its relays are data path as well
+        agent.start()?
+    };
     let options = EndpointOptions::new()
         .name("demo")
         .description("the demo service of `portcullis up`");

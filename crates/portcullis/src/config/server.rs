@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use portcullis_model::account::TcpAccess;
 use portcullis_model::{ByteSize, Code, Error, Plan};
+use portcullis_net::socket::check_congestion;
 use portcullis_store::settings::{PortRange, PortRanges};
 use serde::Serialize;
 
@@ -42,6 +43,25 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// Threads of the server; what is absent is chosen by the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct RuntimeConfig {
+    /// Threads that serve connections and move bytes.
+    pub(crate) data_threads: Option<usize>,
+    /// Threads for the API, agents' sessions and their handshakes.
+    pub(crate) control_threads: Option<usize>,
+}
+
+/// Options of sockets; what is absent is the system's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct NetworkConfig {
+    /// The congestion control of clients', agents' and upstreams' connections.
+    pub(crate) congestion_control: Option<String>,
+    /// How long sent bytes may stay without an answer.
+    #[serde(serialize_with = "span")]
+    pub(crate) user_timeout: Option<Duration>,
 }
 
 /// Limits of the whole server; what is absent is the edge's default.
@@ -108,6 +128,14 @@ pub(crate) struct ServerConfig {
     pub(crate) ip_pools: Vec<IpPool>,
     pub(crate) plans: BTreeMap<String, Plan>,
     pub(crate) limits: Limits,
+    pub(crate) runtime: RuntimeConfig,
+    pub(crate) network: NetworkConfig,
+    /// Multiplexed carriers of each agent; 0: none.
+    #[serde(rename = "tunnel.carriers")]
+    pub(crate) carriers: u32,
+    /// Whether agents may bring carriers and channels without TLS.
+    #[serde(rename = "tunnel.channels", serialize_with = "channels_word")]
+    pub(crate) plain_channels: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Name servers for upstreams that the server dials; empty: the system's.
     #[serde(rename = "resolver.servers")]
@@ -145,6 +173,10 @@ impl Default for ServerConfig {
             ip_pools: Vec::new(),
             plans: BTreeMap::new(),
             limits: Limits::default(),
+            runtime: RuntimeConfig::default(),
+            network: NetworkConfig::default(),
+            carriers: portcullis_edge::defaults::CARRIERS,
+            plain_channels: false,
             trusted_proxies: Vec::new(),
             name_servers: Vec::new(),
             address_rest: defaults::ADDRESS_REST,
@@ -222,6 +254,7 @@ impl ServerConfig {
         shown.data_dir = Some(data_dir.to_owned());
         shown.host = Some(host.to_owned());
         shown.limits = self.limits.with_defaults();
+        shown.runtime = self.runtime.with_defaults();
         let mut value = serde_json::to_value(&shown).unwrap_or_default();
         if let Some(map) = value.as_object_mut() {
             map.retain(|_, value| !value.is_null() && !value.as_array().is_some_and(Vec::is_empty));
@@ -274,6 +307,14 @@ fn whole_span<S: serde::Serializer>(given: &Duration, serializer: S) -> Result<S
     span(&Some(*given), serializer)
 }
 
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's signature of a serializer"
+)]
+fn channels_word<S: serde::Serializer>(plain: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if *plain { "plain" } else { "tls" })
+}
+
 fn read(mut top: Section, base: &Path) -> ServerConfig {
     let fallback = ServerConfig::default();
     let ports = top
@@ -282,6 +323,7 @@ fn read(mut top: Section, base: &Path) -> ServerConfig {
     let choose = top
         .parsed("choose")
         .unwrap_or_else(|| fallback.choose.clone());
+    let (carriers, plain_channels) = tunnel(&mut top);
     let mut config = ServerConfig {
         data_dir: top.file("data_dir"),
         host: hosts::hostname(&mut top, "host"),
@@ -295,6 +337,10 @@ fn read(mut top: Section, base: &Path) -> ServerConfig {
         ip_pools: hosts::ip_pools(&mut top),
         plans: plans(&mut top),
         limits: limits(&mut top),
+        runtime: runtime(&mut top),
+        network: network(&mut top),
+        carriers: carriers.unwrap_or(fallback.carriers),
+        plain_channels,
         trusted_proxies: trusted_proxies(&mut top),
         name_servers: name_servers(&mut top),
         address_rest: top
@@ -397,6 +443,56 @@ fn api_files(
         cert: file("cert")?,
         key: file("key")?,
     })
+}
+
+fn runtime(top: &mut Section) -> RuntimeConfig {
+    let mut section = top.section("runtime");
+    let mut threads = |key| {
+        section
+            .number(key, 1, defaults::THREADS_MAX)
+            .and_then(|count| usize::try_from(count).ok())
+    };
+    let config = RuntimeConfig {
+        data_threads: threads("data_threads"),
+        control_threads: threads("control_threads"),
+    };
+    section.finish();
+    config
+}
+
+/// How many carriers, and whether links without TLS are taken.
+fn tunnel(top: &mut Section) -> (Option<u32>, bool) {
+    let mut section = top.section("tunnel");
+    let most = u64::from(portcullis_edge::defaults::CARRIERS_MAX);
+    let carriers = section.number("carriers", 0, most);
+    let plain = match section.text("channels").as_deref() {
+        None | Some("tls") => false,
+        Some("plain") => true,
+        Some(other) => {
+            section.problem("channels", format!("`{other}` is not one of tls, plain"));
+            false
+        }
+    };
+    section.finish();
+    (carriers.and_then(|count| u32::try_from(count).ok()), plain)
+}
+
+fn network(top: &mut Section) -> NetworkConfig {
+    let mut section = top.section("network");
+    let congestion_control = section.text("congestion_control");
+    if let Some(name) = &congestion_control
+        && let Err(error) = check_congestion(name)
+    {
+        section.problem("congestion_control", error.to_string());
+    }
+    let user_timeout = section
+        .duration("user_timeout")
+        .filter(|span| !span.is_zero());
+    section.finish();
+    NetworkConfig {
+        congestion_control,
+        user_timeout,
+    }
 }
 
 fn log(top: &mut Section, config: &mut ServerConfig) {

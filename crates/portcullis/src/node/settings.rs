@@ -137,6 +137,12 @@ pub(crate) fn edge(
     env!("CARGO_PKG_VERSION").clone_into(&mut edge.server_version);
     edge.trusted_proxies.clone_from(&config.trusted_proxies);
     edge.name_servers.clone_from(&config.name_servers);
+    edge.carriers = config.carriers;
+    edge.plain_links = config.plain_channels;
+    edge.network
+        .congestion_control
+        .clone_from(&config.network.congestion_control);
+    edge.network.user_timeout = config.network.user_timeout;
     let limits = &config.limits;
     let set = &mut edge.limits;
     if let Some(max) = limits.connections_max {

@@ -90,7 +90,7 @@ impl Registry {
         let written = self
             .write(account.as_str(), |draft| bind_direct(draft, account, &spec))
             .await?;
-        self.remember_direct(account, &spec);
+        self.remember_directs(account, std::slice::from_ref(&spec));
         Ok(written)
     }
 
@@ -162,7 +162,7 @@ fn bind(
     Ok(endpoint)
 }
 
-fn bind_direct(
+pub(super) fn bind_direct(
     draft: &mut Draft<'_>,
     account_id: &AccountId,
     spec: &DirectSpec,

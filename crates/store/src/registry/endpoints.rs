@@ -2,6 +2,7 @@
 //! there may be, and what its coming and going writes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use portcullis_model::account::TcpAccess;
 use portcullis_model::acl::{Acl, BindRequest};
@@ -16,6 +17,7 @@ use super::draft::Draft;
 use super::places;
 use crate::keys;
 use crate::records::{Claim, ClaimHolder};
+use crate::snapshot::EndpointEntry;
 
 /// Region of endpoints that stand on no host of a region.
 const GLOBAL: &str = "global";
@@ -330,10 +332,23 @@ pub(super) fn check_pool(draft: &mut Draft<'_>, endpoint: &Endpoint) -> Result<(
         &endpoint.account,
         &endpoint.url,
     ));
-    let others = snapshot.endpoints(&endpoint.account).filter(|other| {
+    let same = |other: &&Arc<EndpointEntry>| {
         other.id != endpoint.id && other.binding == endpoint.binding && other.url == endpoint.url
-    });
-    let Some(other) = others.min_by_key(|other| other.pooling_enabled) else {
+    };
+    let other = match endpoint.binding {
+        // A public place has an index, and its owner alone stands there.
+        Binding::Public => snapshot
+            .public(endpoint.url.host(), endpoint.url.port())
+            .and_then(|pool| {
+                let others = pool.members.iter().filter(same);
+                others.min_by_key(|other| other.pooling_enabled)
+            }),
+        _ => {
+            let others = snapshot.endpoints(&endpoint.account).filter(same);
+            others.min_by_key(|other| other.pooling_enabled)
+        }
+    };
+    let Some(other) = other else {
         return Ok(());
     };
     let url = &endpoint.url;

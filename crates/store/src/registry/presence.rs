@@ -103,25 +103,4 @@ impl Registry {
         }
         Ok(())
     }
-
-    /// Remembers a direct endpoint for the case that the lease is lost.
-    pub(super) fn remember_direct(
-        &self,
-        account: &portcullis_model::AccountId,
-        spec: &crate::DirectSpec,
-    ) {
-        let mut directs = self
-            .inner
-            .directs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let same = |(owner, known): &(_, crate::DirectSpec)| {
-            owner == account
-                && known.url == spec.url
-                && known.port == spec.port
-                && known.name == spec.name
-        };
-        directs.retain(|direct| !same(direct));
-        directs.push((account.clone(), spec.clone()));
-    }
 }

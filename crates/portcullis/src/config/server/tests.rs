@@ -86,6 +86,9 @@ endpoints:
 log:
   format: json
   level: info,portcullis_edge=debug
+runtime: { data_threads: 4, control_threads: 1 }
+network: { congestion_control: reno, user_timeout: 30s }
+tunnel: { carriers: 3, channels: plain }
 "#;
 
 fn parse(text: &str) -> Result<ServerConfig, Error> {
@@ -107,6 +110,7 @@ fn the_full_example_reads_back_as_written() {
     assert_eq!(config.endpoints[1].upstream, "app:7000");
     assert_eq!(config.limits.client_idle_timeout, Some(Duration::ZERO));
     assert_eq!(config.trusted_proxies.len(), 2);
+    assert_eq!((config.carriers, config.plain_channels), (3, true));
     assert_eq!(config.plans["free"].tcp, TcpAccess::Verified);
     config.check().unwrap();
 }
@@ -129,6 +133,10 @@ fn what_is_wrong_is_named_by_its_path() {
         (
             "listen: {agents: nowhere}",
             &["listen.agents: `nowhere`: not an address to listen on"],
+        ),
+        (
+            "tunnel: {channels: clear}",
+            &["tunnel.channels: `clear` is not one of tls, plain"],
         ),
         (
             "limits: {idle_timeout: 300}",

@@ -380,6 +380,41 @@ async fn a_direct_endpoint_needs_no_reservation_and_comes_back() {
 }
 
 #[tokio::test]
+async fn direct_endpoints_come_together_and_one_that_is_refused_holds_up_none() {
+    let bed = Bed::new().await;
+    let direct = |port: u16| DirectSpec {
+        name: format!("port {port}"),
+        port: Some(port),
+        upstream: "tcp://127.0.0.1:5432".into(),
+        ..DirectSpec::default()
+    };
+    let before = bed.registry.snapshot().revision();
+    let together = (20_001..=20_200).map(direct).collect();
+    let outcomes = bed.registry.bind_directs(&bed.account, together).await;
+    assert!(outcomes.iter().all(Result::is_ok));
+    let snapshot = bed.registry.snapshot();
+    assert_eq!(snapshot.revision(), before + 1, "one write");
+    assert!(snapshot.public(HOST, 20_200).is_some());
+    // The second of two at one place, one that stands already, and one that is drawn.
+    let drawn = DirectSpec {
+        port: None,
+        url: "tcp://".into(),
+        ..direct(0)
+    };
+    let mixed = vec![direct(20_300), direct(20_300), direct(20_001), drawn];
+    let outcomes = bed.registry.bind_directs(&bed.account, mixed).await;
+    let ports: Vec<_> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.map(|endpoint| endpoint.url.port()))
+        .collect();
+    assert_eq!(ports[0], Ok(20_300));
+    for refused in &ports[1..3] {
+        assert_eq!(code(refused.clone()), Code::EndpointConflict);
+    }
+    assert!(ports[3].is_ok());
+}
+
+#[tokio::test]
 async fn a_direct_random_address_is_kept_by_name() {
     let bed = Bed::new().await;
     let spec = DirectSpec {
