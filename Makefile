@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run build test check tools bench bench-pure docs fmt fuzz clean
+.PHONY: help run build test check tools conformance peers bench bench-quick bench-instructions bench-pure docs fmt fuzz clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -25,9 +25,27 @@ check: ## the quick part: format, clippy, tidy, unit tests
 tools: ## what tests and benches need beyond Debian's packages, into .tools/
 	@scripts/tools.sh
 
-bench: ## criterion, then ratios against a direct connection, side by side in one run; writes docs/bench/
+peers: ## what the bench compares us with, into .tools/peers/ (the first time, some minutes)
+	@scripts/peers.sh
+
+conformance: ## checks what we and the peers keep of TCP; writes docs/conformance/tcp.md (half an hour)
 	@scripts/install-deps.sh test
-	@scripts/bench.sh
+	@scripts/peers.sh
+	@scripts/conformance.sh
+
+bench: ## criterion, then us and the peers in one run, about half an hour; writes docs/bench/path.{md,json}
+	@scripts/install-deps.sh bench
+	@scripts/peers.sh
+	@scripts/bench.sh full
+
+bench-quick: ## the core figures of us and the peers that matter most, in under three minutes once built
+	@scripts/install-deps.sh bench
+	@scripts/peers.sh
+	@scripts/bench.sh quick
+
+bench-instructions: ## instructions of the hot loops and of the binary, by callgrind; writes docs/bench/instructions.json
+	@scripts/install-deps.sh bench
+	@scripts/bench.sh instructions
 
 bench-pure: ## criterion alone, at length, for the parts without I/O
 	$(CARGO) bench --locked --package portcullis-policy --package portcullis-model --bench '*'

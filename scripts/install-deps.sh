@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building (build) or testing (test) needs and the machine lacks, from Debian's packages.
+# Installs what building (build), testing (test), the bench (bench) or its peers (peers) need and the machine lacks,
+# from Debian's packages.
 set -euo pipefail
 
 build=(gcc g++ make git curl ca-certificates pkg-config)
@@ -7,10 +8,18 @@ servers=(postgresql postgresql-contrib redis-server redis-tools mariadb-server m
   openssh-client mosquitto mosquitto-clients nats-server nginx-light haproxy iperf3 wrk socat netcat-openbsd
   openssl tshark tcpdump iproute2 nftables python3 python3-venv tigervnc-standalone-server xrdp freerdp2-x11 xvfb bind9-dnsutils dnsmasq-base sshpass)
 
+# nginx-light comes without the stream module; rathole's TLS is OpenSSL.
+peers=(haproxy nginx-light libnginx-mod-stream libssl-dev openssl)
+
+# What the bench measures with.
+bench=(postgresql postgresql-contrib redis-server redis-tools iperf3 iproute2 openssl valgrind)
+
 case "${1:-build}" in
   build) wanted=("${build[@]}") ;;
   test) wanted=("${build[@]}" "${servers[@]}") ;;
-  *) echo "usage: $0 build|test" >&2; exit 2 ;;
+  peers) wanted=("${build[@]}" "${peers[@]}") ;;
+  bench) wanted=("${build[@]}" "${bench[@]}") ;;
+  *) echo "usage: $0 build|test|peers|bench" >&2; exit 2 ;;
 esac
 
 missing=()

@@ -4,7 +4,6 @@
 //! Must never: sleep for a fixed time where a state can be waited for, or touch a process it did not start.
 
 pub mod api;
-pub mod bench;
 pub mod namespaces;
 pub mod outbound;
 pub mod ports;
