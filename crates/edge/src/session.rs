@@ -196,7 +196,9 @@ impl Actor {
 
     /// Looks whether the registry still has the session, and what it stands on.
     fn look(&mut self) -> Vec<EdgeAction> {
-        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        self.snapshots.mark_unchanged();
+        // Not the one that was announced: the registry may have a newer one, which the session was opened by.
+        let snapshot = self.node.registry.snapshot();
         let revoked = |code: Code| (Error::of(code), Ended::from(CloseReason::CredentialRevoked));
         let (error, why) = if snapshot.account(&self.session.account).is_none() {
             revoked(Code::AccountSuspended)
@@ -204,10 +206,7 @@ impl Actor {
             revoked(Code::CredentialRevoked)
         } else {
             let held = snapshot.session_by_id(&self.session.id).is_some();
-            if !held && !self.finishing && self.gone.is_none() {
-                // Most likely another session took over; who opened it will say so in a moment.
-                self.gone = Some(Instant::now());
-            }
+            self.gone = gone_since(self.gone, held || self.finishing, Instant::now());
             return Vec::new();
         };
         self.why = Some(why);
@@ -344,5 +343,30 @@ async fn forget(node: &Node, session: &Session) {
             }
             Err(_) => tokio::time::sleep(SESSION_CLOSE_AGAIN).await,
         }
+    }
+}
+
+/// Since when the registry does not know the session. A look may show what was before it was opened.
+fn gone_since(gone: Option<Instant>, held: bool, now: Instant) -> Option<Instant> {
+    match held {
+        true => None,
+        false => gone.or(Some(now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_session_that_shows_after_all_is_not_gone() {
+        let first = Instant::now();
+        let later = first + Duration::from_millis(1);
+        let gone = gone_since(None, false, first);
+        assert_eq!(gone, Some(first));
+        assert_eq!(gone_since(gone, false, later), Some(first), "still counted");
+        assert_eq!(gone_since(gone, true, later), None);
     }
 }

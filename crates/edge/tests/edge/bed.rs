@@ -206,10 +206,18 @@ impl Bed {
 
     /// Waits until a connection has ended for a reason.
     pub(crate) async fn closed(&self, reason: CloseReason) {
-        eventually(&format!("a connection ends as {reason}"), || {
-            self.records.metrics().count_closed(reason) > 0
-        })
-        .await;
+        let metrics = self.records.metrics();
+        let deadline = Instant::now() + PATIENCE;
+        while metrics.count_closed(reason) == 0 {
+            let others = CloseReason::ALL.iter();
+            let others: Vec<_> = others.filter(|it| metrics.count_closed(**it) > 0).collect();
+            assert!(
+                Instant::now() < deadline,
+                "no connection ended as {reason} within {PATIENCE:?}; {} are open, the others ended as {others:?}",
+                metrics.count_open()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Ends the node, and checks the books.

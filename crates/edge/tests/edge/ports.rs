@@ -128,8 +128,10 @@ async fn dedicated_addresses_share_a_port_with_each_other_and_with_a_shared_host
             let IpAddr::V4(own) = own else {
                 unreachable!("beds are on IPv4")
             };
-            ips = [100, 101]
-                .map(|n| IpAddr::V4(Ipv4Addr::new(127, own.octets()[1], n, own.octets()[3])))
+            let [_, high, low, last] = own.octets();
+            // Neither is the bed's own, whatever that is.
+            ips = [1, 2]
+                .map(|n| IpAddr::V4(Ipv4Addr::new(127, high, low.wrapping_add(n), last)))
                 .to_vec();
             settings.hosts[0].bind = Vec::new();
             settings.ip_pools = vec![IpPool {
