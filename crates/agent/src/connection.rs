@@ -3,9 +3,10 @@
 //!
 //! Must never: log on the way; the record does, once, at the end.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use portcullis_model::endpoint::ProxyVersion;
@@ -14,7 +15,7 @@ use portcullis_net::channel::{
     AgentOpening, Channel, Exchange, Finished, OpenHeader, TunnelStream,
 };
 use portcullis_net::proxy_protocol::{self, Version};
-use portcullis_net::relay::{Kill, RelayEnd, RelayIo as _, RelayLimits, Side, relay};
+use portcullis_net::relay::{Relay, RelayEnd, RelayIo as _, RelayLimits, Side};
 use portcullis_net::upstream::{Upstream, UpstreamStream, dial};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
@@ -38,15 +39,8 @@ pub(crate) async fn serve(
         Begun::Open(open) => open,
         Begun::Over(channel) => return channel,
     };
-    let counters = open.record.counters();
-    let end = relay(
-        &mut open.from,
-        &mut open.to,
-        &RelayLimits::default(),
-        counters,
-        &Never,
-    )
-    .await;
+    // Nothing ends it from outside here: what ends the session ends its carriers and channels.
+    let end = poll_fn(|cx| open.poll_relay(cx)).await;
     open.over(&context, end)?.await
 }
 
@@ -62,11 +56,32 @@ enum Begun {
 struct Open {
     from: TunnelStream,
     to: UpstreamStream,
+    relay: Relay,
     record: Record,
     registered: Option<Registered>,
 }
 
+/// The edge keeps the limits of silence.
+const LIMITS: RelayLimits = RelayLimits {
+    idle: None,
+    client_idle: None,
+    server_idle: None,
+    half_close: None,
+};
+
 impl Open {
+    /// Moves the bytes until the end.
+    fn poll_relay(&mut self, cx: &mut task::Context<'_>) -> Poll<RelayEnd> {
+        let Self {
+            from,
+            to,
+            relay,
+            record,
+            ..
+        } = self;
+        relay.poll(cx, from, to, &LIMITS, record.counters())
+    }
+
     /// Closes the record, and settles the open if that takes waiting.
     fn over(
         self,
@@ -78,6 +93,7 @@ impl Open {
             to,
             record,
             registered,
+            relay: _,
         } = self;
         // The session's end reaches a relay as the end of what it runs over.
         record.close(match context.token.is_cancelled() {
@@ -93,15 +109,6 @@ impl Open {
             context.leave(number); // it may not be the one that it began on
             finished
         }))
-    }
-}
-
-/// Nothing ends a relay from outside here: what ends the session ends its carriers and channels.
-struct Never;
-
-impl Kill for Never {
-    fn killed(&self) -> impl Future<Output = ()> + Send {
-        std::future::pending()
     }
 }
 
@@ -131,6 +138,7 @@ async fn begin(
                 Ok((from, to, record)) => Begun::Open(Box::new(Open {
                     from,
                     to,
+                    relay: Relay::new(&LIMITS, record.counters()),
                     record,
                     registered,
                 })),

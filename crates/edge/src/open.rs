@@ -6,14 +6,14 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use portcullis_model::endpoint::{Holder, ProxyVersion};
 use portcullis_model::{Code, Error, SessionId};
 use portcullis_net::channel::{self, EdgeOpening, Exchange, NotOpened, OpenHeader, TunnelStream};
 use portcullis_net::proxy_protocol::{self, Version};
 use portcullis_net::upstream::UpstreamStream;
-use portcullis_net::{Counters, Kill, RelayEnd, RelayLimits, TcpConn, relay, task, upstream};
+use portcullis_net::{Counters, Relay, RelayEnd, RelayLimits, TcpConn, task, upstream};
 use portcullis_store::EndpointEntry;
 use portcullis_telemetry::{CloseReason, Ended, Fault};
 use tokio::io::AsyncWriteExt as _;
@@ -30,8 +30,8 @@ use crate::source::Source;
 
 /// An open upstream.
 pub(crate) enum Upstream {
-    /// Over an agent's session.
-    Channel(Tunnel),
+    /// Over an agent's session. Boxed: a dialled one is a third of it.
+    Channel(Box<Tunnel>),
     /// Dialled from here.
     Direct(UpstreamStream),
 }
@@ -43,27 +43,35 @@ pub(crate) struct Tunnel {
 }
 
 impl Upstream {
-    /// Moves the bytes until the end.
-    pub(crate) async fn relay(
+    /// Moves what can be moved now.
+    pub(crate) fn poll_relay(
         &mut self,
+        cx: &mut Context<'_>,
+        state: &mut Relay,
         client: &mut TcpConn,
         limits: &RelayLimits,
         counters: &Counters,
-        kill: &impl Kill,
-    ) -> RelayEnd {
+    ) -> Poll<RelayEnd> {
         match self {
-            Self::Channel(tunnel) => {
-                relay(client, &mut tunnel.stream, limits, counters, kill).await
-            }
-            Self::Direct(stream) => relay(client, stream, limits, counters, kill).await,
+            Self::Channel(tunnel) => state.poll(cx, client, &mut tunnel.stream, limits, counters),
+            Self::Direct(stream) => state.poll(cx, client, stream, limits, counters),
+        }
+    }
+
+    /// Ends both sides with a reset, because somebody said so.
+    pub(crate) fn kill(&mut self, client: &mut TcpConn) -> RelayEnd {
+        match self {
+            Self::Channel(tunnel) => Relay::cut(client, &mut tunnel.stream, RelayEnd::Killed),
+            Self::Direct(stream) => Relay::cut(client, stream, RelayEnd::Killed),
         }
     }
 
     /// After the relay: settles the open with the agent. An open on a carrier has nothing to wait for.
     pub(crate) fn recycle(self) {
-        let Self::Channel(Tunnel { stream, session }) = self else {
+        let Self::Channel(tunnel) = self else {
             return; // a dialled socket ends as the relay left it
         };
+        let Tunnel { stream, session } = *tunnel;
         if let Some(settling) = stream.settle() {
             exchange::settle(&session, settling);
         }
@@ -89,7 +97,7 @@ pub(crate) async fn open(
             let opened = tunnel(node, session, endpoint, source, record, early, deadline).await;
             early.over();
             match opened {
-                Ok((over, tunnel)) => (over, Ok(Upstream::Channel(tunnel))),
+                Ok((over, tunnel)) => (over, Ok(Upstream::Channel(Box::new(tunnel)))),
                 Err((over, error)) => (over, Err(error)),
             }
         }

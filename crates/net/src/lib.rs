@@ -28,5 +28,5 @@ pub mod wheel;
 #[cfg(test)]
 mod testing;
 
-pub use relay::{Counters, Kill, RelayEnd, RelayIo, RelayLimits, Side, relay};
+pub use relay::{Counters, Relay, RelayEnd, RelayIo, RelayLimits, Side, relay};
 pub use socket::{TcpConn, UnixConn};

@@ -31,7 +31,7 @@ pub use pipe::PipesInUse;
 pub use splice::Plain;
 
 use direction::{Broken, Direction};
-use silence::Silence;
+use silence::{Rules, Silence};
 
 /// One side of a relay.
 pub trait RelayIo: AsyncRead + AsyncWrite + Unpin + Send {
@@ -42,6 +42,12 @@ pub trait RelayIo: AsyncRead + AsyncWrite + Unpin + Send {
     /// relay asks whenever it does not read: while the other side is clogged, and after the end of
     /// this side's bytes.
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;
+
+    /// Whether its drop, behind the peer's end, ends our bytes as cleanly as a shutdown: true of a plain
+    /// socket, and it spares a short connection a system call.
+    fn drop_ends(&self) -> bool {
+        false
+    }
 
     /// The relay has lasted a while ([`RELAY_SETTLED_AFTER`]): time for what a short connection goes
     /// without.
@@ -56,19 +62,6 @@ pub trait RelayIo: AsyncRead + AsyncWrite + Unpin + Send {
 /// What the relays of this process have of pipes, for whoever watches.
 pub fn pipes_in_use() -> PipesInUse {
     pipe::pool().in_use()
-}
-
-/// What ends a relay from outside. A connection has one for all its life, so who keeps records of
-/// connections brings a small one.
-pub trait Kill: Sync {
-    /// Waits until somebody ends the relay. One waits at a time.
-    fn killed(&self) -> impl Future<Output = ()> + Send;
-}
-
-impl Kill for CancellationToken {
-    fn killed(&self) -> impl Future<Output = ()> + Send {
-        self.cancelled()
-    }
 }
 
 /// Whose side.
@@ -232,8 +225,76 @@ impl From<Broken> for RelayEnd {
     }
 }
 
-/// Relays until both directions ended, or something else ended it. The end of one side's bytes shuts
-/// the write half of the other; whatever cuts the connection short makes a reset of both.
+/// A relay at work: all that it keeps between two polls, which is what an idle connection costs. Both
+/// sides, the limits and the counters are its owner's, and must be the same with every poll.
+pub struct Relay {
+    up: Direction,
+    down: Direction,
+    silence: Silence,
+}
+
+impl Relay {
+    /// Begins now, with nothing moved.
+    pub fn new(limits: &RelayLimits, counters: &Counters) -> Self {
+        let rules = Rules {
+            limits,
+            start: counters.start,
+        };
+        Self {
+            up: Direction::new(Side::Client),
+            down: Direction::new(Side::Upstream),
+            silence: Silence::new(rules),
+        }
+    }
+
+    /// Moves what can be moved now; ready when both directions ended, or something else ended it. The
+    /// end of one side's bytes shuts the write half of the other; whatever cuts the connection short
+    /// makes a reset of both. Not to be polled behind its end; both sides are to be dropped then, which may
+    /// be what ends the bytes of one.
+    ///
+    /// What ends it from outside is its owner's to watch: [`Self::cut`].
+    pub fn poll<C: RelayIo, U: RelayIo>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        upstream: &mut U,
+        limits: &RelayLimits,
+        counters: &Counters,
+    ) -> Poll<RelayEnd> {
+        let Self { up, down, silence } = self;
+        if let Err(broken) = turn(cx, (up, client), (down, upstream), counters) {
+            return Poll::Ready(Self::cut(client, upstream, broken.into()));
+        }
+        if up.is_done() && down.is_done() {
+            return Poll::Ready(RelayEnd::Finished {
+                first: silence.first_end(),
+            });
+        }
+        let rules = Rules {
+            limits,
+            start: counters.start,
+        };
+        let end = silence.poll(cx, rules, up, down);
+        if silence.take_settled() {
+            client.settle();
+            upstream.settle();
+        }
+        end.map(|end| Self::cut(client, upstream, end))
+    }
+
+    /// Makes a reset of both sides, for this reason.
+    pub fn cut<C: RelayIo, U: RelayIo>(
+        client: &mut C,
+        upstream: &mut U,
+        end: RelayEnd,
+    ) -> RelayEnd {
+        client.reset();
+        upstream.reset();
+        end
+    }
+}
+
+/// Relays until both directions ended, or something else ended it: [`Relay`] as a future.
 ///
 /// # Cancel safety
 /// Dropping the future loses bytes in flight: cancel `kill` instead.
@@ -242,42 +303,15 @@ pub async fn relay<C: RelayIo, U: RelayIo>(
     upstream: &mut U,
     limits: &RelayLimits,
     counters: &Counters,
-    kill: &impl Kill,
+    kill: &CancellationToken,
 ) -> RelayEnd {
-    let mut killed = pin!(kill.killed());
-    let mut silence = Silence::new(limits);
-    let mut up = Direction::new(Side::Client);
-    let mut down = Direction::new(Side::Upstream);
-    let end = poll_fn(|cx| {
-        if killed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(RelayEnd::Killed);
-        }
-        if let Err(broken) = turn(
-            cx,
-            (&mut up, &mut *client),
-            (&mut down, &mut *upstream),
-            counters,
-        ) {
-            return Poll::Ready(broken.into());
-        }
-        if up.is_done() && down.is_done() {
-            return Poll::Ready(RelayEnd::Finished {
-                first: silence.first_end(),
-            });
-        }
-        let end = silence.poll(cx, &mut up, &mut down);
-        if silence.take_settled() {
-            client.settle();
-            upstream.settle();
-        }
-        end
+    let mut relay = Relay::new(limits, counters);
+    let mut killed = pin!(kill.cancelled());
+    poll_fn(|cx| match killed.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(Relay::cut(client, upstream, RelayEnd::Killed)),
+        Poll::Pending => relay.poll(cx, client, upstream, limits, counters),
     })
-    .await;
-    if !matches!(end, RelayEnd::Finished { .. }) {
-        client.reset();
-        upstream.reset();
-    }
-    end
+    .await
 }
 
 /// Moves what can be moved now, both ways, and then looks for broken sides that nobody reads.
@@ -287,13 +321,13 @@ fn turn<C: RelayIo, U: RelayIo>(
     (down, upstream): (&mut Direction, &mut U),
     counters: &Counters,
 ) -> Result<(), Broken> {
-    if let Err(broken) = up.advance(cx, client, upstream, counters) {
+    if let Err(broken) = up.advance(cx, client, upstream, counters, down.is_done()) {
         if broken.side == Side::Upstream {
             down.last_words(cx, upstream, client, counters);
         }
         return Err(broken);
     }
-    down.advance(cx, upstream, client, counters)?;
+    down.advance(cx, upstream, client, counters, up.is_done())?;
     if up.is_done() && down.is_done() {
         return Ok(());
     }

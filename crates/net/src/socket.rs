@@ -88,15 +88,58 @@ type Watch = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 /// A connected socket, ready for the relay.
 pub struct Conn<S> {
-    io: Arc<S>,
-    /// Waits for the socket's error. Made when someone asks while reads are paused: most never do.
-    watch: Option<Watch>,
+    io: Io<S>,
     /// Reads tell what waits behind them, as far as is known.
     tells: bool,
     /// Its write half was shut down.
     is_shut: bool,
     /// It lacks what [`configure_later`] sets.
     is_new: bool,
+}
+
+/// A socket, and who waits for its error. An idle connection has the socket in its place: sharing it costs
+/// two allocations, which only those pay whose death is asked for while nobody reads.
+enum Io<S> {
+    Own(S),
+    Watched {
+        socket: Arc<S>,
+        watch: Watch,
+    },
+    /// On the way from the first to the second, inside of [`Io::watch`].
+    Moving,
+}
+
+impl<S: Socket> Io<S> {
+    /// What waits for the socket's error.
+    fn watch(&mut self) -> &mut Watch {
+        if let Self::Own(_) = self
+            && let Self::Own(socket) = std::mem::replace(self, Self::Moving)
+        {
+            let socket = Arc::new(socket);
+            let watch = watch(Arc::clone(&socket));
+            *self = Self::Watched { socket, watch };
+        }
+        match self {
+            Self::Watched { watch, .. } => watch,
+            Self::Own(_) | Self::Moving => unreachable!("it is watched by now"),
+        }
+    }
+}
+
+impl<S> std::ops::Deref for Io<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        match self {
+            Self::Own(socket) => socket,
+            Self::Watched { socket, .. } => socket,
+            Self::Moving => unreachable!("nobody sees it"),
+        }
+    }
+}
+
+fn watch<S: Socket>(socket: Arc<S>) -> Watch {
+    Box::pin(async move { socket.broken().await })
 }
 
 /// A TCP connection.
@@ -108,8 +151,7 @@ impl<S: Socket> Conn<S> {
     /// Takes a connected socket.
     pub fn new(io: S) -> Self {
         Self {
-            io: Arc::new(io),
-            watch: None,
+            io: Io::Own(io),
             tells: S::TELLS,
             is_shut: false,
             is_new: false,
@@ -280,7 +322,7 @@ impl<S: Socket> AsFd for Conn<S> {
 
 impl<S: fmt::Debug> fmt::Debug for Conn<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Conn").field(&self.io).finish()
+        f.debug_tuple("Conn").field(&*self.io).finish()
     }
 }
 
@@ -345,15 +387,20 @@ impl<S: Socket> RelayIo for Conn<S> {
     }
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let io = &self.io;
-        let watch = self.watch.get_or_insert_with(|| {
-            let io = Arc::clone(io);
-            Box::pin(async move { io.broken().await })
-        });
-        ready!(watch.as_mut().poll(cx));
-        self.watch = None;
+        ready!(self.io.watch().as_mut().poll(cx));
+        if let Io::Watched {
+            socket,
+            watch: done,
+        } = &mut self.io
+        {
+            *done = watch(Arc::clone(socket)); // for who asks again
+        }
         let error = SockRef::from(&*self.io).take_error().ok().flatten();
         Poll::Ready(error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn drop_ends(&self) -> bool {
+        true
     }
 
     fn plain(&self) -> Option<&dyn Plain> {

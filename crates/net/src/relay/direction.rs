@@ -33,12 +33,32 @@ enum Phase {
 pub(super) struct Direction {
     from: Side,
     phase: Phase,
-    /// What the last write did not take, from `sent` on. Given back when the reader runs dry.
-    left: Vec<u8>,
-    sent: usize,
+    /// What the last write did not take. Given back when the reader runs dry: an idle one has none.
+    left: Option<Box<Left>>,
     splice: Splice,
     unflushed: bool,
     moved: bool,
+}
+
+/// Bytes that a write did not take, from `sent` on.
+#[derive(Default)]
+struct Left {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Left {
+    fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    /// In the memory that it has: who clogs once, clogs again.
+    fn set(&mut self, bytes: &[u8]) {
+        self.bytes.clear();
+        self.bytes.reserve_exact(bytes.len());
+        self.bytes.extend_from_slice(bytes);
+        self.sent = 0;
+    }
 }
 
 /// What a read brought.
@@ -54,8 +74,7 @@ impl Direction {
         Self {
             from,
             phase: Phase::Copying,
-            left: Vec::new(),
-            sent: 0,
+            left: None,
             splice: Splice::new(),
             unflushed: false,
             moved: false,
@@ -76,16 +95,21 @@ impl Direction {
         std::mem::take(&mut self.moved)
     }
 
-    /// Moves what can be moved now.
+    /// Moves what can be moved now. `is_last`: the other direction is done, so that both sides go when this
+    /// one is.
     pub(super) fn advance<R: RelayIo, W: RelayIo>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
         counters: &Counters,
+        is_last: bool,
     ) -> Result<(), Broken> {
         if self.phase == Phase::Copying {
             self.copy(cx, reader, writer, counters)?;
+        }
+        if self.phase == Phase::Closing && is_last && writer.drop_ends() {
+            self.phase = Phase::Done;
         }
         if self.phase == Phase::Closing {
             match Pin::new(&mut *writer).poll_shutdown(cx) {
@@ -135,7 +159,7 @@ impl Direction {
 
     /// Whether bytes wait for the writer.
     fn is_clogged(&self) -> bool {
-        !self.left.is_empty() || self.splice.holds_bytes()
+        self.left.as_ref().is_some_and(|left| !left.is_empty()) || self.splice.holds_bytes()
     }
 
     fn copy<R: RelayIo, W: RelayIo>(
@@ -160,7 +184,7 @@ impl Direction {
                 Step::Clogged => return Ok(()),
                 Step::Dry => return self.flush(cx, writer),
                 Step::End => {
-                    self.left = Vec::new();
+                    self.left = None;
                     self.splice.release();
                     self.phase = Phase::Closing;
                     return Ok(());
@@ -213,8 +237,7 @@ impl Direction {
             Drained::Empty => Ok(true),
             Drained::Clogged => Ok(false),
             Drained::Copy(bytes) => {
-                self.left = bytes;
-                self.sent = 0;
+                self.left = Some(Box::new(Left { bytes, sent: 0 }));
                 Ok(true)
             }
         }
@@ -258,10 +281,7 @@ impl Direction {
         if sent == bytes.len() {
             return Ok(Step::Moved(sent));
         }
-        self.left.clear();
-        self.left.reserve_exact(bytes.len() - sent);
-        self.left.extend_from_slice(&bytes[sent..]);
-        self.sent = 0;
+        self.left.get_or_insert_default().set(&bytes[sent..]);
         Ok(Step::Clogged)
     }
 
@@ -272,18 +292,14 @@ impl Direction {
         writer: &mut W,
         counters: &Counters,
     ) -> Result<bool, Broken> {
-        if self.left.is_empty() {
+        let Some(mut left) = self.left.take_if(|left| !left.is_empty()) else {
             return Ok(true);
-        }
-        let left = std::mem::take(&mut self.left);
-        let sent = self.write(cx, writer, counters, &left[self.sent..]);
-        self.left = left;
-        self.sent += sent?;
-        let gone = self.sent == self.left.len();
-        if gone {
-            self.left.clear(); // keeps its memory: who clogs once, clogs again
-        }
-        Ok(gone)
+        };
+        let sent = self.write(cx, writer, counters, &left.bytes[left.sent..]);
+        left.sent += sent.as_ref().copied().unwrap_or(0);
+        let gone = left.is_empty();
+        self.left = Some(left);
+        sent.map(|_| gone)
     }
 
     /// Writes until all is taken or the writer is clogged; how much it took.
@@ -320,9 +336,7 @@ impl Direction {
 
     /// The reader ran dry: what was written must go out, and memory goes back.
     fn flush<W: RelayIo>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> Result<(), Broken> {
-        if self.left.capacity() > 0 {
-            self.left = Vec::new();
-        }
+        self.left = None;
         self.splice.release();
         if self.unflushed {
             match Pin::new(writer).poll_flush(cx) {

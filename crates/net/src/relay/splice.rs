@@ -58,7 +58,7 @@ pub(super) struct Splice {
     mode: Mode,
     /// The last splice has most likely taken all there was.
     dry: bool,
-    pipe: Option<Pipe>,
+    pipe: Option<Box<Pipe>>,
 }
 
 /// What an attempt to splice from a socket brought.
@@ -141,7 +141,7 @@ impl Splice {
             false => ready!(socket.poll_readable(cx))?,
         }
         if self.pipe.is_none() {
-            self.pipe = pipe::pool().take();
+            self.pipe = pipe::pool().take().map(Box::new);
         }
         let Some(pipe) = &mut self.pipe else {
             return Poll::Ready(Ok(Filled::Read)); // none to be had: this one is copied

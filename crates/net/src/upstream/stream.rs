@@ -122,6 +122,14 @@ impl RelayIo for UpstreamStream {
         }
     }
 
+    fn drop_ends(&self) -> bool {
+        match &self.inner {
+            Inner::Tcp(conn) => conn.drop_ends(),
+            Inner::Unix(conn) => conn.drop_ends(),
+            Inner::Tls(_) => false,
+        }
+    }
+
     fn settle(&mut self) {
         match &mut self.inner {
             Inner::Tcp(conn) => conn.settle(),
