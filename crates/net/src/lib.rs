@@ -30,3 +30,4 @@ mod testing;
 
 pub use relay::{Counters, Relay, RelayEnd, RelayIo, RelayLimits, Side, relay};
 pub use socket::{TcpConn, UnixConn};
+pub use sys::set_time_slice;

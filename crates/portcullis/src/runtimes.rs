@@ -27,8 +27,10 @@ impl Runtimes {
     pub(crate) fn new(config: &RuntimeConfig) -> Result<Self, Error> {
         let config = config.with_defaults();
         Ok(Self {
-            control: runtime("control", config.control_threads.unwrap_or(1))?,
-            data: runtime("data", config.data_threads.unwrap_or(1))?,
+            control: runtime("control", config.control_threads.unwrap_or(1))
+                .build()
+                .map_err(Error::internal)?,
+            data: moving("data", config.data_threads.unwrap_or(1))?,
         })
     }
 
@@ -55,7 +57,7 @@ impl Runtimes {
 /// # Errors
 /// `PTC_INTERNAL` when there are no threads to be had.
 pub(crate) fn alone() -> Result<Runtime, Error> {
-    runtime("worker", processors().max(2))
+    moving("worker", processors().max(2))
 }
 
 impl RuntimeConfig {
@@ -71,13 +73,26 @@ impl RuntimeConfig {
     }
 }
 
-fn runtime(name: &str, threads: usize) -> Result<Runtime, Error> {
-    Builder::new_multi_thread()
+/// A runtime that moves bytes: whoever waits for some is not to wait for a whole turn of a thread that has
+/// much to do.
+fn moving(name: &str, threads: usize) -> Result<Runtime, Error> {
+    let mut builder = runtime(name, threads);
+    builder.on_thread_start(|| {
+        // A seccomp filter may forbid it; it is only about latency.
+        if let Err(error) = portcullis_net::set_time_slice(defaults::DATA_TIME_SLICE) {
+            tracing::debug!(%error, "the system's own time slice stays");
+        }
+    });
+    builder.build().map_err(Error::internal)
+}
+
+fn runtime(name: &str, threads: usize) -> Builder {
+    let mut builder = Builder::new_multi_thread();
+    builder
         .worker_threads(threads)
         .thread_name(name)
-        .enable_all()
-        .build()
-        .map_err(Error::internal)
+        .enable_all();
+    builder
 }
 
 fn processors() -> usize {
