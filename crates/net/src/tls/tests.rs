@@ -58,6 +58,9 @@ async fn a_pinned_server_is_trusted_by_any_name() {
         let (near, far) = handshake(Arc::clone(&server), Arc::clone(&client), name).await;
         let (mut near, mut far) = (near.unwrap(), far.unwrap());
         assert_eq!(exporter(&near).unwrap(), exporter(&far).unwrap());
+        let suite = far.get_ref().1.negotiated_cipher_suite();
+        let cheap = CipherSuite::TLS13_AES_128_GCM_SHA256;
+        assert_eq!(suite.map(|suite| suite.suite()), Some(cheap));
         near.write_all(b"hello").await.unwrap();
         let mut got = [0; 5];
         soon("hello", far.read_exact(&mut got)).await.unwrap();
