@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use crate::load::ECHO;
 use crate::peers;
 
-/// Limits that are out of a benchmark's way.
-pub const CONFIG: &str =
-    "limits:\n  connections_per_source_max: 20000\n  connections_max: 20000\nlog: {level: warn}\n";
+/// Limits that are out of a benchmark's way, and the address that the peers listen on.
+pub const CONFIG: &str = "limits:\n  connections_per_source_max: 20000\n  connections_max: 20000\n\
+                          listen: {public: [127.0.0.1]}\nlog: {level: warn}\n";
 /// Longest that a target may take until its address answers.
 pub const START: Duration = Duration::from_secs(30);
 

@@ -24,12 +24,12 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Writes (or reads) of one bulk connection before the next one's turn.
 const TURNS: usize = 8;
 
-/// Listens on a port of loopback that the kernel draws, tells it, and serves until the process ends.
+/// Listens on a port of loopback below those that the kernel draws, as services do, tells it, and serves until the process ends.
 ///
 /// # Errors
 /// When it cannot listen or poll.
 pub fn serve(tell: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let listener = TcpListener::bind(("127.0.0.1", portcullis_e2e::ports::one()))?;
     listen(&listener, Backlog::new(BACKLOG)?)?;
     listener.set_nonblocking(true)?;
     let bulk = Arc::new(Bulk::default());
