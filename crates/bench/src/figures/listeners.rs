@@ -82,7 +82,7 @@ async fn one(bench: &Bench, count: u16, name: &str) -> anyhow::Result<Running> {
     let (agents, api) = (*block.end() - 1, *block.end());
     let ports = *block.start()..=agents - 1;
     let mut config = format!(
-        "{}listen: {{agents: \"127.0.0.1:{agents}\"}}\napi: {{listen: \"127.0.0.1:{api}\"}}\nendpoints:\n",
+        "{}api: {{listen: \"127.0.0.1:{api}\"}}\nendpoints:\n",
         target::CONFIG
     );
     for port in ports.clone() {
@@ -100,6 +100,7 @@ async fn one(bench: &Bench, count: u16, name: &str) -> anyhow::Result<Running> {
         "--port-range",
         "10000-10001",
     ]);
+    command.args(["--agents-listen", &format!("127.0.0.1:{agents}")]);
     command.arg("--data-dir").arg(dir.path().join("data"));
     command.arg("--config").arg(path);
     let began = Instant::now();
