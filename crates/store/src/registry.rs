@@ -168,7 +168,8 @@ impl Registry {
         self.inner.current.load_full()
     }
 
-    /// The snapshots from now on; a slow reader sees the newest only.
+    /// The snapshots from now on; a slow reader sees the newest only. It tells that there is a new one: the one that
+    /// it shows first may be older than [`Self::snapshot`], and than what the caller was just answered.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.inner.published.clone()
     }
