@@ -27,6 +27,7 @@ mod moving;
 mod opening;
 mod plain;
 pub(crate) mod resume;
+mod splice;
 mod stream;
 
 use link::{Event, Link};
@@ -243,5 +244,7 @@ impl Channel {
 
 #[cfg(test)]
 mod moving_tests;
+#[cfg(test)]
+mod splice_tests;
 #[cfg(test)]
 mod tests;

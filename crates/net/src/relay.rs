@@ -29,6 +29,7 @@ mod splice;
 
 pub use pipe::PipesInUse;
 pub use splice::Plain;
+pub(crate) use splice::is_impossible;
 
 use direction::{Broken, Direction};
 use silence::{Rules, Silence};
@@ -53,8 +54,9 @@ pub trait RelayIo: AsyncRead + AsyncWrite + Unpin + Send {
     /// without.
     fn settle(&mut self) {}
 
-    /// The socket, when nothing stands between it and the bytes. Between two of them bulk is spliced.
-    fn plain(&self) -> Option<&dyn Plain> {
+    /// The way past memory, when nothing but frames stands between a socket and the bytes. Between two of
+    /// them bulk is spliced. It may come and go with what the stream runs over.
+    fn plain(&mut self) -> Option<&mut dyn Plain> {
         None
     }
 }

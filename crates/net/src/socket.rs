@@ -243,6 +243,17 @@ impl<S: Socket> Conn<S> {
         }
     }
 
+    /// A write that more follows at once: it may wait for that.
+    pub(crate) fn poll_write_more(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, buf.len(), |socket| {
+            socket.send_with_flags(buf, libc::MSG_NOSIGNAL | libc::MSG_MORE)
+        })
+    }
+
     fn write(
         &self,
         cx: &mut Context<'_>,
@@ -403,7 +414,7 @@ impl<S: Socket> RelayIo for Conn<S> {
         true
     }
 
-    fn plain(&self) -> Option<&dyn Plain> {
+    fn plain(&mut self) -> Option<&mut dyn Plain> {
         Some(self)
     }
 
@@ -422,11 +433,11 @@ impl<S: Socket> RelayIo for Conn<S> {
 const SPLICE: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 
 impl<S: Socket> Plain for Conn<S> {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.poll_read_ready(cx)
     }
 
-    fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.io.poll_read_ready(cx))?;
             let mut byte = [MaybeUninit::uninit()];
@@ -439,7 +450,12 @@ impl<S: Socket> Plain for Conn<S> {
         }
     }
 
-    fn splice_in(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+    fn splice_in(
+        &mut self,
+        _cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> io::Result<usize> {
         match splice(&*self.io, None, pipe, None, most, SPLICE) {
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             moved => Ok(moved?),
@@ -447,7 +463,7 @@ impl<S: Socket> Plain for Conn<S> {
     }
 
     fn poll_splice_out(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         pipe: BorrowedFd<'_>,
         most: usize,

@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -99,7 +100,8 @@ impl ChannelLeg {
 
     /// Something happened that concerns a move.
     pub(crate) fn is_called(&self) -> bool {
-        self.link.door.is_called() || self.fresh_switch
+        // A move is put off until a frame that is spliced is whole: SWITCH must not come within.
+        (self.link.door.is_called() || self.fresh_switch) && !self.is_mid_frame()
     }
 
     /// What is known of moves here, taken once.
@@ -120,9 +122,14 @@ impl ChannelLeg {
 
     /// What called since it was last looked at, and before there was somebody to wake, was not heard.
     fn hear_again(&self, cx: &Context<'_>) {
-        if self.link.door.is_called() {
+        if self.link.door.is_called() && !self.is_mid_frame() {
             cx.waker().wake_by_ref();
         }
+    }
+
+    /// Whether a frame was begun by a splice and is not whole yet.
+    pub(crate) fn is_mid_frame(&self) -> bool {
+        self.link.is_mid_frame()
     }
 
     /// Whether everything up to the peer's SWITCH was read. It is read in its order.
@@ -160,6 +167,11 @@ impl ChannelLeg {
             return Finished::Closed;
         }
         let cut = self.reset.is_some();
+        // Within a frame nothing can be said any more, not even a reset.
+        if self.link.is_mid_frame() {
+            self.link.fail(io::ErrorKind::ConnectionAborted.into());
+            return self.dropped(cut, open);
+        }
         let limit: Duration = if cut {
             RESET_FLUSH_TIMEOUT
         } else {
@@ -174,13 +186,18 @@ impl ChannelLeg {
             }
             Err(_) => {
                 self.link.fail(io::ErrorKind::TimedOut.into());
-                // Who reset first needs no telling.
-                if cut && !self.peer_reset {
-                    Finished::Abort { channel, open }
-                } else {
-                    Finished::Closed
-                }
+                self.dropped(cut, open)
             }
+        }
+    }
+
+    /// The channel goes with its open.
+    fn dropped(&self, cut: bool, open: u32) -> Finished {
+        let channel = self.link();
+        // Who reset first needs no telling.
+        match cut && !self.peer_reset {
+            true => Finished::Abort { channel, open },
+            false => Finished::Closed,
         }
     }
 
@@ -328,16 +345,22 @@ impl ChannelLeg {
             if ready!(self.link.poll_payload(cx, buf))?.is_some() {
                 continue;
             }
-            match ready!(self.link.poll_event(cx))? {
-                Event::Data => {}
-                Event::End => self.peer_ended = true,
-                Event::Reset => self.peer_reset = true,
-                Event::Switch(to) => self.note_switch(to),
-                Event::Released if self.peer_reset => {}
-                _ => {
-                    let error = io::ErrorKind::InvalidData.into();
-                    return Poll::Ready(Err(self.link.fail(error)));
-                }
+            ready!(self.poll_frame(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next frame of those that a reader comes upon; its data is not read.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(self.link.poll_event(cx))? {
+            Event::Data => {}
+            Event::End => self.peer_ended = true,
+            Event::Reset => self.peer_reset = true,
+            Event::Switch(to) => self.note_switch(to),
+            Event::Released if self.peer_reset => {}
+            _ => {
+                let error = io::ErrorKind::InvalidData.into();
+                return Poll::Ready(Err(self.link.fail(error)));
             }
         }
         Poll::Ready(Ok(()))
@@ -375,18 +398,113 @@ impl ChannelLeg {
             return Ok(Wrote::Bytes(0));
         }
         if self.link.poll_flush(cx)?.is_pending() {
-            self.link.door.listen_to_write(cx);
-            self.hear_again(cx);
-            // What was called before that was not heard.
-            return match self.link.door.is_aborted() {
-                true => Err(io::ErrorKind::ConnectionReset.into()),
-                false => Ok(Wrote::Clogged),
-            };
+            return self.clogged(cx).map(|()| Wrote::Clogged);
+        }
+        if self.is_mid_frame() {
+            let taken = self.link.put_rest(cx, buf)?;
+            self.wrote(cx);
+            return Ok(Wrote::Bytes(taken));
         }
         let payload = &buf[..buf.len().min(CHANNEL_DATA_BYTES_MAX)];
         self.link.put(cx, FrameType::Data, payload)?;
         self.link.door.note_bytes();
         Ok(Wrote::Bytes(payload.len()))
+    }
+
+    /// Nothing can be written now; the caller is woken when it can, or when the open is aborted.
+    fn clogged(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.link.door.listen_to_write(cx);
+        self.hear_again(cx);
+        // What was called before that was not heard.
+        match self.link.door.is_aborted() {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Bytes of a spliced frame went out; with the last of them what was put off can be done.
+    fn wrote(&self, cx: &Context<'_>) {
+        self.link.door.note_bytes();
+        if self.is_called() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Whether its frames pass in the clear, so that their data can be spliced.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.link.is_plain()
+    }
+
+    /// Waits for data to splice; ready as well for whatever only a read can tell. `ask`: the socket itself.
+    pub(crate) fn poll_spliceable(
+        &mut self,
+        cx: &mut Context<'_>,
+        ask: bool,
+    ) -> Poll<io::Result<()>> {
+        self.check_abort(cx)?;
+        self.link.read_exactly();
+        while self.early.is_empty()
+            && !self.peer_ended
+            && !self.peer_reset
+            && self.switched.is_none()
+        {
+            let ready = match self.link.poll_data(cx, ask) {
+                Some(ready) => ready,
+                None => match self.poll_frame(cx) {
+                    Poll::Ready(Ok(())) => continue,
+                    other => other,
+                },
+            };
+            if ready.is_pending() {
+                self.hear_again(cx);
+            }
+            return ready;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Moves data to a pipe, of as many frames as are there.
+    pub(crate) fn splice_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> io::Result<usize> {
+        let mut moved = 0;
+        while moved < most {
+            match self.link.splice_in(cx, pipe, most - moved) {
+                Ok(0) => break,
+                Ok(bytes) => moved += bytes,
+                Err(_) if moved > 0 => break, // it fails again at the next
+                Err(error) => return Err(error),
+            }
+            let within = self.link.poll_data(cx, false).is_some();
+            if within || !matches!(self.poll_spliceable(cx, false), Poll::Ready(Ok(()))) {
+                break;
+            }
+        }
+        if moved > 0 {
+            self.link.door.note_bytes();
+        }
+        Ok(moved)
+    }
+
+    /// Moves bytes from a pipe, as a frame or the rest of one.
+    pub(crate) fn poll_splice_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.peer_reset || self.link.door.is_aborted() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let Poll::Ready(moved) = self.link.poll_splice_out(cx, pipe, most) else {
+            self.clogged(cx)?;
+            return Poll::Pending;
+        };
+        self.wrote(cx);
+        Poll::Ready(moved)
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

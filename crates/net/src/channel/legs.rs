@@ -105,6 +105,14 @@ impl Leg {
         }
     }
 
+    /// Whether a frame was begun by a splice and is not whole yet: nothing else can be said here.
+    pub(crate) fn is_mid_frame(&self) -> bool {
+        match self {
+            Self::Channel(leg) => leg.is_mid_frame(),
+            Self::Carrier(_) => false,
+        }
+    }
+
     /// Something happened that concerns a move; [`Self::hear`] takes note of it.
     pub(crate) fn is_called(&self) -> bool {
         match self {

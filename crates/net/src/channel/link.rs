@@ -1,7 +1,8 @@
 //! A channel's connection: whole frames out, frames in piece by piece, and the state machine asked
 //! before either.
 //!
-//! Must never: write a frame in parts with something in between, or deliver a payload that the state
+//! Must never: write a frame in parts with something in between (one that is spliced is written in parts, and
+//! nothing else may be put until it is whole), or deliver a payload that the state
 //! machine calls waste.
 
 use std::any::Any;
@@ -37,7 +38,7 @@ pub(super) enum Event {
 }
 
 /// What is being read.
-enum Reading {
+pub(super) enum Reading {
     /// A header; so many bytes of it are there.
     Header([u8; FRAME_HEADER_BYTES], usize),
     /// Data; so many bytes of it are still to come.
@@ -50,10 +51,12 @@ enum Reading {
 
 /// One end of a channel.
 pub(super) struct Link {
-    io: LinkIo,
+    pub(super) io: LinkIo,
     id: u64,
     pub(super) state: ChannelState,
-    reading: Reading,
+    pub(super) reading: Reading,
+    /// Bytes that a data frame still lacks whose header was written.
+    pub(super) owed: usize,
     /// What reaches the current open from elsewhere.
     pub(super) door: Arc<Door>,
     /// Why the peer reset the current open, if it said so.
@@ -71,6 +74,7 @@ impl Link {
             id,
             state: ChannelState::new(role),
             reading: Reading::Header([0; FRAME_HEADER_BYTES], 0),
+            owed: 0,
             door: Arc::default(),
             reason: None,
             place: None,
@@ -157,6 +161,9 @@ impl Link {
     }
 
     fn put_raw(&mut self, cx: &mut Context<'_>, header: Header, payload: &[u8]) -> io::Result<()> {
+        if self.is_mid_frame() {
+            return Err(self.fail(io::ErrorKind::InvalidInput.into()));
+        }
         let header = header.encode();
         let parts = [IoSlice::new(&header), IoSlice::new(payload)];
         match self.io.put(cx, &parts) {
@@ -285,13 +292,20 @@ impl Link {
         match ready!(self.io.poll_read(cx, space)) {
             Ok(read) => {
                 buf.advance(read);
-                *left -= read;
-                if *left == 0 {
-                    self.reading = Reading::Header([0; FRAME_HEADER_BYTES], 0);
-                }
+                self.took_data(read);
                 Poll::Ready(Ok(Some(())))
             }
             Err(error) => Poll::Ready(Err(self.fail(error))),
+        }
+    }
+
+    /// So many bytes of the data frame that is being read were taken.
+    pub(super) fn took_data(&mut self, bytes: usize) {
+        if let Reading::Data(left) = &mut self.reading {
+            *left -= bytes;
+            if *left == 0 {
+                self.reading = Reading::Header([0; FRAME_HEADER_BYTES], 0);
+            }
         }
     }
 
@@ -378,7 +392,7 @@ fn event(incoming: Incoming, payload: Vec<u8>) -> io::Result<Event> {
     })
 }
 
-fn violation(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+pub(super) fn violation(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 

@@ -16,11 +16,13 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::carrier::Carrier;
-use crate::relay::RelayIo as _;
-use crate::testing::{SOON, pattern, read_all, soon, tls_pair};
+use crate::relay::{Counters, RelayEnd, RelayIo as _, RelayLimits, relay};
+use crate::socket::TcpConn;
+use crate::testing::{SOON, pattern, read_all, soon, tcp_pair, tls_pair};
 
 /// The edge's side of a session.
 struct Edge {
@@ -101,6 +103,16 @@ impl Exchange for Agent {
     }
 }
 
+async fn link_pair_of_tls() -> (LinkStream, LinkStream) {
+    let (near, far) = tls_pair().await;
+    (near.into(), far.into())
+}
+
+async fn plain_link_pair() -> (LinkStream, LinkStream) {
+    let (near, far) = tcp_pair().await;
+    (TcpConn::new(near).into(), TcpConn::new(far).into())
+}
+
 struct Bench {
     edge: Arc<Edge>,
     agent: Arc<Agent>,
@@ -110,7 +122,15 @@ struct Bench {
 
 impl Bench {
     async fn start(channels: usize) -> Self {
-        let (near, far) = tls_pair().await;
+        Self::start_over(link_pair_of_tls, channels).await
+    }
+
+    /// Over links of the test's choice.
+    async fn start_over<F>(links: impl Fn() -> F, channels: usize) -> Self
+    where
+        F: Future<Output = (LinkStream, LinkStream)>,
+    {
+        let (near, far) = links().await;
         let (edge_carrier, edge_task) = Carrier::edge(1, near, &Arc::default());
         let (agent_carrier, agent_task) = Carrier::agent(1, far, &Arc::default());
         let agent = Arc::new(Agent {
@@ -129,7 +149,7 @@ impl Bench {
         }));
         let mut idle = Vec::new();
         for number in 0..channels as u64 {
-            let (near, far) = tls_pair().await;
+            let (near, far) = links().await;
             idle.push(Channel::edge(10 + number, near));
             Arc::clone(&agent).serve(Channel::agent(10 + number, far));
         }
@@ -449,4 +469,87 @@ async fn a_crowd_shares_few_channels_and_no_byte() {
     bench.settled().await;
     assert!(bench.promoted() > 10, "{}", bench.promoted());
     assert_eq!(bench.edge.lost.load(Ordering::Relaxed), 0);
+}
+
+/// Bulk that is spliced, stalls within a frame, and is told to leave its channel at any moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_spliced_moves_whole_between_frames() {
+    let mut random = rand::rngs::StdRng::seed_from_u64(17);
+    let mut spliced = 0;
+    for round in 0..8 {
+        let mut bench = Bench::start_over(plain_link_pair, 2).await;
+        let (near, far) = bench.open().await;
+        let (client, edge_socket) = tcp_pair().await;
+        let (upstream, agent_socket) = tcp_pair().await;
+        let counters = [Arc::new(Counters::new()), Arc::new(Counters::new())];
+        let run = |socket, mut tunnel: TunnelStream, at: usize| {
+            let counters = Arc::clone(&counters[at]);
+            crate::task::spawn("relay", async move {
+                let (limits, kill) = (RelayLimits::default(), CancellationToken::new());
+                let mut socket = TcpConn::new(socket);
+                let end = match at {
+                    0 => relay(&mut socket, &mut tunnel, &limits, &counters, &kill).await,
+                    _ => relay(&mut tunnel, &mut socket, &limits, &counters, &kill).await,
+                };
+                (end, tunnel)
+            })
+        };
+        let relays = (run(edge_socket, near, 0), run(agent_socket, far, 1));
+        let calling = {
+            let edge = Arc::clone(&bench.edge);
+            let pauses: Vec<u64> = (0..400).map(|_| random.random_range(1..20)).collect();
+            crate::task::spawn("calls", async move {
+                for pause in pauses {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    let carrying = edge.carrying.lock().unwrap();
+                    carrying.values().for_each(AbortHandle::leave);
+                }
+            })
+        };
+        let stalls = [random.random_range(0..8), random.random_range(0..8)];
+        let (up, down) = (pattern(12 << 20, round), pattern(12 << 20, round + 100));
+        let (got_down, got_up) = soon("both ways", async {
+            tokio::join!(
+                haltingly(client, up.clone(), stalls[0]),
+                haltingly(upstream, down.clone(), stalls[1])
+            )
+        })
+        .await;
+        assert!(got_up == up && got_down == down, "round {round}");
+        calling.abort();
+        for (at, relay) in [relays.0, relays.1].into_iter().enumerate() {
+            let (end, tunnel) = soon("the relay's end", relay).await.unwrap();
+            assert!(matches!(end, RelayEnd::Finished { .. }), "{end:?}");
+            let exchange: Arc<dyn Exchange> = match at {
+                0 => Arc::clone(&bench.edge) as _,
+                _ => Arc::clone(&bench.agent) as _,
+            };
+            if let Some(settling) = tunnel.settle() {
+                exchange.give_back(settling);
+            }
+            spliced += counters[at].spliced();
+        }
+        bench.settled().await;
+        assert_eq!(bench.edge.lost.load(Ordering::Relaxed), 0);
+    }
+    assert!(spliced > 0);
+}
+
+/// Sends all of it and reads all that comes, with stalls of its reader.
+async fn haltingly(stream: tokio::net::TcpStream, sends: Vec<u8>, stalls: u64) -> Vec<u8> {
+    let (mut reader, mut writer) = stream.into_split();
+    let writing = crate::task::spawn("writer", async move {
+        writer.write_all(&sends).await.unwrap();
+        writer.shutdown().await.unwrap();
+    });
+    let mut got = Vec::new();
+    for _ in 0..stalls {
+        let mut part = vec![0; 1 << 20];
+        reader.read_exact(&mut part).await.unwrap();
+        got.extend_from_slice(&part);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    reader.read_to_end(&mut got).await.unwrap();
+    writing.await.unwrap();
+    got
 }

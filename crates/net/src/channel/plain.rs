@@ -1,17 +1,19 @@
 //! A link without TLS, for networks that are trusted: the same frames on the bare connection. It reads
-//! ahead of the frames, so that a header and what follows come with one system call.
+//! ahead of the frames, so that a header and what follows come with one system call; not while payloads are
+//! spliced, which must find them in the socket.
 //!
 //! Must never: hold memory while nothing waits.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite as _;
 
 use crate::defaults::PLAIN_READ_AHEAD_BYTES;
-use crate::relay::RelayIo as _;
+use crate::relay::{Plain as _, RelayIo as _};
 use crate::socket::TcpConn;
 
 thread_local! {
@@ -26,6 +28,8 @@ pub(crate) struct PlainIo {
     ahead: Option<Box<[u8]>>,
     from: usize,
     to: usize,
+    /// Reads take what they are asked for: the rest is for a splice.
+    exact: bool,
     /// What was put and the socket has not taken; bytes before `gone` are sent.
     out: Vec<u8>,
     gone: usize,
@@ -38,6 +42,7 @@ impl PlainIo {
             ahead: None,
             from: 0,
             to: 0,
+            exact: false,
             out: Vec::new(),
             gone: 0,
         }
@@ -97,6 +102,11 @@ impl PlainIo {
             self.consume(taken);
             return Poll::Ready(Ok(taken));
         }
+        if self.exact {
+            let read = self.io.poll_read_plain(cx, space);
+            self.exact = read.is_ready(); // what comes next is bulk no more, until a splice asks again
+            return read;
+        }
         let mut ahead = spare();
         let read = match self.io.poll_read_two(cx, space, &mut ahead) {
             Poll::Ready(Ok(read)) => read,
@@ -134,6 +144,60 @@ impl PlainIo {
         {
             SPARE.set(Some(ahead));
         }
+    }
+
+    /// From here on reads leave what follows to a splice, until they find nothing.
+    pub(super) fn read_exactly(&mut self) {
+        self.exact = true;
+    }
+
+    /// Whether bytes were read that nobody has taken: those cannot be spliced.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.from < self.to
+    }
+
+    /// Waits until there may be bytes; `ask`: the socket itself.
+    pub(super) fn poll_waiting(&mut self, cx: &mut Context<'_>, ask: bool) -> Poll<io::Result<()>> {
+        match ask {
+            true => self.io.poll_waiting(cx),
+            false => self.io.poll_readable(cx),
+        }
+    }
+
+    pub(super) fn splice_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> io::Result<usize> {
+        self.io.splice_in(cx, pipe, most)
+    }
+
+    /// Waits until everything that was put has gone, and the socket may take more.
+    pub(super) fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        self.io.socket().poll_write_ready(cx)
+    }
+
+    /// Takes a frame's header, which what follows goes along with. Nothing that was put is left before it.
+    pub(super) fn put_header(&mut self, cx: &mut Context<'_>, header: &[u8]) -> io::Result<()> {
+        let sent = match self.io.poll_write_more(cx, header) {
+            Poll::Ready(sent) => sent?,
+            Poll::Pending => 0,
+        };
+        self.out.extend_from_slice(&header[sent..]);
+        Ok(())
+    }
+
+    /// Behind everything that was put.
+    pub(super) fn poll_splice_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_flush(cx))?;
+        self.io.poll_splice_out(cx, pipe, most)
     }
 
     pub(super) fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {

@@ -17,7 +17,7 @@ use super::legs::{Got, Leg, Wrote};
 use super::moving::{Bulky, Moving};
 use super::{Channel, Exchange, Finished};
 use crate::carrier::CarrierLeg;
-use crate::relay::RelayIo;
+use crate::relay::{Plain, RelayIo};
 
 /// One client connection between edge and agent.
 pub struct TunnelStream {
@@ -155,7 +155,7 @@ impl TunnelStream {
     }
 
     /// What has happened to the legs, before anything is read or written.
-    fn turn(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(super) fn turn(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.moving.is_some() || self.leg.is_called() {
             self.drive(cx)?;
         }
@@ -222,6 +222,8 @@ impl AsyncRead for TunnelStream {
                     }
                     return Poll::Ready(Ok(()));
                 }
+                // What we splice comes first; its end wakes us.
+                Got::Through if self.leg.is_mid_frame() => return Poll::Pending,
                 // Read up to the peer's SWITCH: it goes on elsewhere.
                 Got::Through => self.drive(cx)?,
             }
@@ -293,6 +295,10 @@ impl RelayIo for TunnelStream {
             cx.waker().wake_by_ref();
         }
         broken
+    }
+
+    fn plain(&mut self) -> Option<&mut dyn Plain> {
+        self.plain_leg().is_some().then_some(self)
     }
 }
 

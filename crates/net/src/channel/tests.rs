@@ -35,7 +35,7 @@ fn deadline() -> Instant {
     Instant::now() + SOON
 }
 
-async fn open_pair(
+pub(super) async fn open_pair(
     edge: Channel,
     agent: Channel,
     first: &[u8],
@@ -58,28 +58,27 @@ async fn open_pair(
     (near, far, first)
 }
 
-type Ended = JoinHandle<(RelayEnd, TunnelStream)>;
+pub(super) type Ended = JoinHandle<(RelayEnd, TunnelStream)>;
 
 /// A client and an upstream at the two ends of one open.
-struct Bench {
-    client: TcpStream,
-    upstream: TcpStream,
-    edge: Ended,
-    agent: Ended,
+pub(super) struct Bench {
+    pub(super) client: TcpStream,
+    pub(super) upstream: TcpStream,
+    pub(super) edge: Ended,
+    pub(super) agent: Ended,
+    pub(super) counters: [Arc<Counters>; 2],
 }
 
 impl Bench {
-    async fn start(edge: Channel, agent: Channel) -> Self {
+    pub(super) async fn start(edge: Channel, agent: Channel) -> Self {
         let (near, far, _) = open_pair(edge, agent, b"").await;
         let (client, edge_socket) = tcp_pair().await;
         let (upstream, agent_socket) = tcp_pair().await;
+        let counters = [Arc::new(Counters::new()), Arc::new(Counters::new())];
         let run = |socket: TcpStream, mut tunnel: TunnelStream, edge: bool| {
+            let counters = Arc::clone(&counters[usize::from(!edge)]);
             crate::task::spawn("relay", async move {
-                let (limits, counters, kill) = (
-                    RelayLimits::default(),
-                    Counters::new(),
-                    CancellationToken::new(),
-                );
+                let (limits, kill) = (RelayLimits::default(), CancellationToken::new());
                 let mut socket = TcpConn::new(socket);
                 let end = if edge {
                     relay(&mut socket, &mut tunnel, &limits, &counters, &kill).await
@@ -94,11 +93,15 @@ impl Bench {
             upstream,
             edge: run(edge_socket, near, true),
             agent: run(agent_socket, far, false),
+            counters,
         }
     }
 
     /// Both ends' relays, and then both channels.
-    async fn settle(edge: Ended, agent: Ended) -> ((RelayEnd, Finished), (RelayEnd, Finished)) {
+    pub(super) async fn settle(
+        edge: Ended,
+        agent: Ended,
+    ) -> ((RelayEnd, Finished), (RelayEnd, Finished)) {
         let finish = |ended: Ended| async {
             let (end, tunnel) = ended.await.unwrap();
             (end, tunnel.finish().await)
@@ -110,7 +113,7 @@ impl Bench {
     }
 }
 
-fn reusable(finished: Finished) -> Channel {
+pub(super) fn reusable(finished: Finished) -> Channel {
     match finished {
         Finished::Reusable(channel) => channel,
         Finished::Abort { .. } => panic!("the channel was aborted"),
@@ -118,7 +121,13 @@ fn reusable(finished: Finished) -> Channel {
     }
 }
 
-async fn transfer(client: TcpStream, upstream: TcpStream, up: usize, down: usize, seed: u64) {
+pub(super) async fn transfer(
+    client: TcpStream,
+    upstream: TcpStream,
+    up: usize,
+    down: usize,
+    seed: u64,
+) {
     let (sent_up, sent_down) = (pattern(up, seed), pattern(down, seed + 1));
     let side = |stream: TcpStream, sends: Vec<u8>| async move {
         let (mut reader, mut writer) = stream.into_split();

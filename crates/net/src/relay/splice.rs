@@ -18,24 +18,33 @@ use crate::defaults::{
     SPLICE_AFTER_LARGE, SPLICE_DRY_BYTES, SPLICE_MOVE_BYTES, SPLICE_UNTIL_SMALL,
 };
 
-/// A socket whose bytes are the connection's own, neither encrypted nor framed.
+/// What bytes can be spliced from and to: a socket whose bytes are the connection's own, or one on which
+/// frames carry them in the clear.
+///
+/// `Unsupported` from a move to it, with no number of the system's, means "not now": what is in the pipe goes
+/// on as ordinary writes.
 pub trait Plain {
-    /// Waits until the socket may have bytes, as far as the runtime has heard.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Waits until there may be bytes, as far as the runtime has heard.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Waits until the socket has bytes, urgent ones as well, or its end; asks the socket itself.
-    fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Waits until there are bytes, urgent ones as well, or their end; asks the socket itself.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Moves at most so many bytes from the socket into a pipe. It never waits; 0 means nothing that
-    /// a splice can move, and a read tells why. It does not touch the socket's readiness.
+    /// a splice can move, and a read tells why. It does not touch the readiness of a bare socket.
     ///
     /// # Errors
     /// The socket's, or that it cannot be spliced.
-    fn splice_in(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize>;
+    fn splice_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> io::Result<usize>;
 
-    /// Moves at most so many bytes from a pipe to the socket, as soon as it takes some.
+    /// Moves at most so many bytes from a pipe, which has as many, to the socket, as soon as it takes some.
     fn poll_splice_out(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         pipe: BorrowedFd<'_>,
         most: usize,
@@ -101,13 +110,18 @@ impl Splice {
     }
 
     /// Notes a move, of whichever kind, and decides how to go on.
-    pub(super) fn note<R: RelayIo, W: RelayIo>(&mut self, bytes: usize, reader: &R, writer: &W) {
+    pub(super) fn note<R: RelayIo, W: RelayIo>(
+        &mut self,
+        bytes: usize,
+        reader: &mut R,
+        writer: &mut W,
+    ) {
         let is_large = bytes >= SPLICE_MOVE_BYTES;
         self.mode = match self.mode {
             Mode::Copy { large } if is_large && large + 1 >= SPLICE_AFTER_LARGE => {
                 match (reader.plain(), writer.plain()) {
                     (Some(_), Some(_)) => Mode::Splice { small: 0 },
-                    _ => Mode::CopyForGood,
+                    _ => Mode::Copy { large: 0 }, // asked again: what a stream runs over may change
                 }
             }
             Mode::Copy { large } if is_large => Mode::Copy { large: large + 1 },
@@ -130,7 +144,7 @@ impl Splice {
     pub(super) fn poll_fill<R: RelayIo>(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &R,
+        reader: &mut R,
     ) -> Poll<io::Result<Filled>> {
         let Some(socket) = reader.plain() else {
             return Poll::Ready(Ok(Filled::Read));
@@ -146,41 +160,47 @@ impl Splice {
         let Some(pipe) = &mut self.pipe else {
             return Poll::Ready(Ok(Filled::Read)); // none to be had: this one is copied
         };
-        Poll::Ready(match pipe.fill(|end, most| socket.splice_in(end, most)) {
-            Ok(0) => Ok(Filled::Read),
-            Ok(bytes) => {
-                self.dry = bytes < SPLICE_DRY_BYTES;
-                Ok(Filled::Bytes(bytes))
-            }
-            Err(error) if is_impossible(&error) => {
-                self.mode = Mode::CopyForGood;
-                self.pipe = None;
-                Ok(Filled::Read)
-            }
-            Err(error) => Err(error),
-        })
+        Poll::Ready(
+            match pipe.fill(|end, most| socket.splice_in(cx, end, most)) {
+                Ok(0) => Ok(Filled::Read),
+                Ok(bytes) => {
+                    self.dry = bytes < SPLICE_DRY_BYTES;
+                    Ok(Filled::Bytes(bytes))
+                }
+                Err(error) if is_impossible(&error) => {
+                    self.mode = Mode::CopyForGood;
+                    self.pipe = None;
+                    Ok(Filled::Read)
+                }
+                Err(error) => Err(error),
+            },
+        )
     }
 
     /// Empties the pipe into the writer, as far as it takes bytes now; `took` hears of each move.
     pub(super) fn drain<W: RelayIo>(
         &mut self,
         cx: &mut Context<'_>,
-        writer: &W,
+        writer: &mut W,
         mut took: impl FnMut(usize),
     ) -> io::Result<Drained> {
         while let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.filled() > 0) {
-            let (Some(socket), Some(outlet)) = (writer.plain(), pipe.outlet()) else {
-                return Err(io::ErrorKind::Unsupported.into());
+            let moved = match (writer.plain(), pipe.outlet()) {
+                (Some(socket), Some(outlet)) => socket.poll_splice_out(cx, outlet, pipe.filled()),
+                _ => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
             };
-            match socket.poll_splice_out(cx, outlet, pipe.filled()) {
+            match moved {
                 Poll::Pending => return Ok(Drained::Clogged),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(bytes)) => {
                     pipe.took(bytes);
                     took(bytes);
                 }
-                Poll::Ready(Err(error)) if is_impossible(&error) => {
-                    self.mode = Mode::CopyForGood;
+                Poll::Ready(Err(error)) if is_impossible(&error) || is_not_now(&error) => {
+                    self.mode = match is_not_now(&error) {
+                        true => Mode::Copy { large: 0 },
+                        false => Mode::CopyForGood,
+                    };
                     let bytes = pipe.read_out()?;
                     self.pipe = None;
                     return Ok(Drained::Copy(bytes));
@@ -192,9 +212,14 @@ impl Splice {
     }
 }
 
+/// What the bytes go to stands in the way for a while: see [`Plain`].
+fn is_not_now(error: &io::Error) -> bool {
+    error.raw_os_error().is_none() && error.kind() == io::ErrorKind::Unsupported
+}
+
 /// Errors of splice(2) that say "not these two", or a seccomp filter's "not here", and nothing of the
 /// connection.
-fn is_impossible(error: &io::Error) -> bool {
+pub(crate) fn is_impossible(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EPERM | libc::ENOMEM)

@@ -389,20 +389,25 @@ struct Stubborn {
 }
 
 impl Plain for Stubborn {
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.conn.poll_readable(cx)
     }
-    fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.conn.poll_waiting(cx)
     }
-    fn splice_in(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+    fn splice_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        most: usize,
+    ) -> io::Result<usize> {
         match self.refuses_in {
             true => Err(io::Error::from_raw_os_error(libc::EINVAL)),
-            false => self.conn.splice_in(pipe, most),
+            false => self.conn.splice_in(cx, pipe, most),
         }
     }
     fn poll_splice_out(
-        &self,
+        &mut self,
         _cx: &mut Context<'_>,
         _pipe: BorrowedFd<'_>,
         _most: usize,
@@ -447,7 +452,7 @@ impl RelayIo for Stubborn {
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         self.conn.poll_broken(cx)
     }
-    fn plain(&self) -> Option<&dyn Plain> {
+    fn plain(&mut self) -> Option<&mut dyn Plain> {
         Some(self)
     }
 }

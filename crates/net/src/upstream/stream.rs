@@ -138,8 +138,8 @@ impl RelayIo for UpstreamStream {
         }
     }
 
-    fn plain(&self) -> Option<&dyn Plain> {
-        match &self.inner {
+    fn plain(&mut self) -> Option<&mut dyn Plain> {
+        match &mut self.inner {
             Inner::Tcp(conn) => conn.plain(),
             Inner::Unix(conn) => conn.plain(),
             Inner::Tls(_) => None,
