@@ -53,8 +53,20 @@ pub const CHANNELS_PER_SESSION_MAX: usize = 10_000;
 pub const CHANNELS_IDLE_MIN: u32 = 2;
 /// Idle channels that a session keeps at most: the burst that opens without a round trip.
 pub const CHANNELS_IDLE_MAX: u32 = 64;
-/// The open rate is measured over this; as many channels as were opened within it are kept warm.
-pub const CHANNELS_RATE_WINDOW: Duration = Duration::from_secs(1);
+/// As many idle channels are kept as were opened within one set-up time in the busiest moment of the
+/// last two of these windows; half as many with each window after.
+pub const CHANNELS_PEAK_WINDOW: Duration = Duration::from_secs(1);
+/// Round trips from asking for a channel until it is there: half a one for `need_channels`, one for TCP,
+/// one for TLS 1.3, half a one for the channel's first message.
+pub const CHANNEL_ROUND_TRIPS: u32 = 3;
+/// The time until a channel is there, before anything was measured: that of a link of 100 ms.
+pub const CHANNEL_SETUP_UNKNOWN: Duration =
+    portcullis_net::defaults::ROUND_TRIP_UNKNOWN.saturating_mul(CHANNEL_ROUND_TRIPS);
+/// Never reckoned shorter: what a client opens at once comes within this. At 100 opens a second it keeps
+/// five channels.
+pub const CHANNEL_SETUP_MIN: Duration = Duration::from_millis(50);
+/// Never reckoned longer: three round trips by satellite, and the most that one late answer can say.
+pub const CHANNEL_SETUP_MAX: Duration = Duration::from_secs(2);
 /// Looks at a connection on a channel (one every [`SESSION_SWEEP`]) without a byte moved in between, after
 /// which it returns to a carrier: three seconds.
 pub const CHANNEL_QUIET_SWEEPS: u32 = 3;

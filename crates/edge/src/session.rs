@@ -33,6 +33,7 @@ pub(crate) mod channels;
 mod demand;
 pub(crate) mod exchange;
 mod requests;
+mod setup;
 
 pub(crate) use begin::serve;
 
@@ -134,6 +135,7 @@ impl Actor {
             EdgeEvent::Latency(latency) => {
                 tracing::trace!(session = %self.session.id, ?latency, "heartbeat");
                 self.session.carriers.flow().note_round_trip(latency);
+                self.session.channels.note_round_trip(latency);
                 Vec::new()
             }
         }

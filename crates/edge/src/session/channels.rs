@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use portcullis_model::{Code, Error};
 use portcullis_net::channel::{AbortHandle, Channel, Finished};
@@ -186,6 +187,11 @@ impl Channels {
         }
     }
 
+    /// Notes a round trip of the session.
+    pub(crate) fn note_round_trip(&self, took: Duration) {
+        self.lock().demand.note_round_trip(took);
+    }
+
     /// Waits until the agent should be asked for channels.
     pub(crate) async fn wanted(&self) {
         self.wanted.notified().await;
@@ -240,4 +246,149 @@ impl Channels {
 
 fn lost() -> Error {
     Error::new(Code::AgentLost, "the agent's session has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_net::TcpConn;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::defaults::{CHANNELS_IDLE_MIN, CHANNELS_PEAK_WINDOW, SESSION_SWEEP};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Both ends of a channel.
+    async fn pair(id: u64) -> (Channel, Channel) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listener");
+        let address = listener.local_addr().expect("address");
+        let (far, near) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let near = TcpConn::new(near.expect("accepted").0);
+        let far = TcpConn::new(far.expect("connected"));
+        (Channel::edge(id, near), Channel::agent(id, far))
+    }
+
+    /// An edge's end that knows that the agent's is gone.
+    async fn dead(id: u64) -> Channel {
+        let (mut near, far) = pair(id).await;
+        drop(far);
+        let death = tokio::time::timeout(PATIENCE, near.dead()).await;
+        death.expect("it dies");
+        near
+    }
+
+    fn idle(pool: &Channels) -> i64 {
+        pool.records.metrics().channels_idle.get()
+    }
+
+    #[tokio::test]
+    async fn a_dead_idle_channel_is_not_handed_out() {
+        let pool = Channels::new(Records::new());
+        let (near, _far) = pair(1).await;
+        pool.add(near).expect("room");
+        pool.add(dead(2).await).expect("room");
+        assert_eq!(idle(&pool), 2);
+        let taken = pool.take_now(false).expect("one that lives");
+        assert_eq!(taken.id(), 1, "it was below the dead one");
+        assert!(pool.take_now(false).is_none());
+        assert_eq!(idle(&pool), 0);
+    }
+
+    #[tokio::test]
+    async fn an_open_that_finds_only_dead_channels_waits_for_the_next() {
+        let pool = Channels::new(Records::new());
+        pool.add(dead(1).await).expect("room");
+        let (near, _far) = pair(2).await;
+        let open = tokio::time::timeout(PATIENCE, pool.take());
+        let (taken, added) = tokio::join!(open, async { pool.add(near) });
+        added.expect("room");
+        assert_eq!(taken.expect("in time").expect("a channel").id(), 2);
+        assert_eq!(pool.records.metrics().channel_waits.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn dead_idle_channels_are_swept_out_and_asked_for_again() {
+        let pool = Channels::new(Records::new());
+        let (near, _far) = pair(1).await;
+        pool.add(near).expect("room");
+        let (near, far) = pair(2).await;
+        pool.add(near).expect("room");
+        assert_eq!(pool.ask(), 0);
+        drop(far);
+        let swept = async {
+            while idle(&pool) == 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                pool.sweep();
+            }
+        };
+        let swept = tokio::time::timeout(PATIENCE, swept).await;
+        swept.expect("the dead one is swept out");
+        assert_eq!(idle(&pool), 1);
+        assert_eq!(pool.ask(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_pool_shrinks_when_the_rate_has_fallen() {
+        let pool = Channels::new(Records::new());
+        let mut fars = Vec::new();
+        let mut nears = Vec::new();
+        for id in 0..20 {
+            let (near, far) = pair(id).await;
+            fars.push(far);
+            nears.push(near);
+        }
+        tokio::time::pause();
+        for _ in 0..20 {
+            assert!(pool.take_now(false).is_none());
+        }
+        assert_eq!(
+            pool.ask(),
+            20 - CHANNELS_IDLE_MIN,
+            "those come by themselves"
+        );
+        for near in nears {
+            pool.add(near).expect("room");
+        }
+        tokio::time::advance(CHANNELS_PEAK_WINDOW).await;
+        pool.sweep();
+        assert_eq!((idle(&pool), pool.ask()), (20, 0), "a burst may come again");
+        let mut before = 20;
+        for _ in 0..5 {
+            tokio::time::advance(SESSION_SWEEP).await;
+            pool.sweep();
+            assert!(idle(&pool) <= before);
+            before = idle(&pool);
+        }
+        assert_eq!(before, 2 * i64::from(CHANNELS_IDLE_MIN));
+        assert_eq!(pool.ask(), 0);
+        let (near, _far) = pair(20).await;
+        pool.put(near);
+        assert_eq!(idle(&pool), before, "one too many is closed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_asks_again_is_not_one_more() {
+        let pool = Channels::new(Records::new());
+        for turn in 0..100 {
+            assert!(pool.take_now(turn > 0).is_none());
+        }
+        assert_eq!(pool.ask(), 0, "the first channels come by themselves");
+        assert!((0..10).all(|_| pool.take_now(false).is_none()));
+        assert_eq!(pool.ask(), 11 - CHANNELS_IDLE_MIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pool_knows_the_sessions_round_trip() {
+        let asked = async |round_trip: u64| {
+            let pool = Channels::new(Records::new());
+            pool.note_round_trip(Duration::from_millis(round_trip));
+            for _ in 0..100 {
+                tokio::time::advance(Duration::from_millis(4)).await;
+                assert!(pool.take_now(false).is_none());
+            }
+            pool.ask()
+        };
+        assert_eq!(asked(1).await, 13 - CHANNELS_IDLE_MIN);
+        assert_eq!(asked(50).await, 47 - CHANNELS_IDLE_MIN);
+    }
 }
