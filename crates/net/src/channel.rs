@@ -42,8 +42,8 @@ pub use stream::{Settling, TunnelStream};
 /// [`Self::give_back`] is asked.
 pub trait Exchange: Send + Sync {
     /// Edge: an idle channel for a connection that has much to move. When there is none it notes that one
-    /// was wanted.
-    fn take(&self) -> Option<Channel> {
+    /// was wanted; `again` when it noted this connection a moment ago.
+    fn take(&self, _again: bool) -> Option<Channel> {
         None
     }
 

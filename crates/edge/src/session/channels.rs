@@ -100,13 +100,15 @@ impl Channels {
     }
 
     /// An idle channel, if there is one, for a connection that has one of a carrier's already and so need
-    /// not wait. What was not there is asked for.
-    pub(crate) fn take_now(&self) -> Option<Channel> {
+    /// not wait. What was not there is asked for, and an open that comes `again` is not one more.
+    pub(crate) fn take_now(&self, again: bool) -> Option<Channel> {
         let mut inner = self.lock();
         if inner.closed {
             return None;
         }
-        inner.demand.opened(Instant::now());
+        if !again {
+            inner.demand.opened(Instant::now());
+        }
         let channel = self.take_idle(&mut inner);
         drop(inner);
         self.wanted.notify_one();

@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 use crate::sessions::Session;
 
 impl Exchange for Session {
-    fn take(&self) -> Option<Channel> {
-        let channel = self.channels.take_now()?;
+    fn take(&self, again: bool) -> Option<Channel> {
+        let channel = self.channels.take_now(again)?;
         self.carriers.promoted();
         Some(channel)
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::TunnelStream;
 use super::legs::Leg;
 use super::resume::Resumed;
-use crate::defaults::BULK_ASK_BYTES;
+use crate::defaults::{BULK_ASK_BYTES, BULK_NOTE_AGAIN};
 
 /// A move that goes on.
 #[derive(Debug)]
@@ -108,6 +108,8 @@ pub(super) struct Bulky {
     asked: bool,
     /// Edge: the agent has asked, and there was no channel.
     owed: bool,
+    /// Edge: when there was no channel, and that was noted.
+    noted: Option<Instant>,
 }
 
 /// Smaller writes are not worth a look at the clock: a connection that only makes such ones does not
@@ -186,7 +188,10 @@ impl TunnelStream {
         if !state.may_switch() {
             return Ok(false);
         }
-        let Some(channel) = exchange.take() else {
+        let noted = self.bulky.noted;
+        let again = noted.is_some_and(|at| at.elapsed() < BULK_NOTE_AGAIN);
+        let Some(channel) = exchange.take(again) else {
+            self.bulky.noted = noted.filter(|_| again).or_else(|| Some(Instant::now()));
             return Ok(false);
         };
         // One that broke meanwhile is dropped; the connection stays where it is.

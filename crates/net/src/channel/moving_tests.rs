@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::carrier::Carrier;
+use crate::defaults::BULK_NOTE_AGAIN;
 use crate::relay::{Counters, RelayEnd, RelayIo as _, RelayLimits, relay};
 use crate::socket::TcpConn;
 use crate::testing::{SOON, pattern, read_all, soon, tcp_pair, tls_pair};
@@ -32,10 +33,13 @@ struct Edge {
     promoted: AtomicUsize,
     returned: AtomicUsize,
     lost: AtomicUsize,
+    /// Takes that were the first of their connection, and those that came again.
+    takes: [AtomicUsize; 2],
 }
 
 impl Exchange for Edge {
-    fn take(&self) -> Option<Channel> {
+    fn take(&self, again: bool) -> Option<Channel> {
+        self.takes[usize::from(again)].fetch_add(1, Ordering::Relaxed);
         let channel = self.idle.lock().unwrap().pop()?;
         self.promoted.fetch_add(1, Ordering::Relaxed);
         Some(channel)
@@ -160,6 +164,7 @@ impl Bench {
             promoted: AtomicUsize::new(0),
             returned: AtomicUsize::new(0),
             lost: AtomicUsize::new(0),
+            takes: Default::default(),
         });
         Self {
             edge,
@@ -286,6 +291,26 @@ async fn without_a_channel_it_stays_and_is_whole() {
     let streams = bench.open().await;
     exchange(bench.sites(), streams, (3_000_000, 3_000_000), 3).await;
     bench.settled().await;
+}
+
+/// Otherwise one bulky connection would look like a hundred to whoever keeps channels ready.
+#[tokio::test]
+async fn without_a_channel_it_is_noted_once_a_second_and_asks_again() {
+    let mut bench = Bench::start(0).await;
+    let (mut near, mut far) = bench.open().await;
+    tokio::time::pause(); // no timer runs from here on, so time stands still
+    let mut piece = vec![0; 64 * 1024];
+    for second in 1..=3 {
+        for _ in 0..40 {
+            near.write_all(&piece).await.unwrap();
+            near.flush().await.unwrap();
+            far.read_exact(&mut piece).await.unwrap();
+        }
+        let [first, again] = bench.edge.takes.each_ref();
+        assert_eq!(first.load(Ordering::Relaxed), second);
+        assert!(again.load(Ordering::Relaxed) > 2 * second);
+        tokio::time::advance(BULK_NOTE_AGAIN).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
