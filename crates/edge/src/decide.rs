@@ -160,7 +160,9 @@ fn refusal(decision: &Decision) -> Ended {
         Ended::with(reason, Error::new(code, message))
     };
     match decision {
-        Decision::Deny { rule } => because(CloseReason::PolicyDenied, format!("`{rule}` denies")),
+        Decision::Deny { rule, .. } => {
+            because(CloseReason::PolicyDenied, format!("`{rule}` denies"))
+        }
         Decision::Close { rule } => because(
             CloseReason::PolicyClosed,
             format!("`{rule}` closes the connection"),
@@ -179,6 +181,6 @@ fn refusal(decision: &Decision) -> Ended {
             CloseReason::IpRestricted,
             format!("`{rule}` allows no network of the client"),
         ),
-        Decision::Forward { .. } | Decision::FallThrough => CloseReason::PolicyUndecided.into(),
+        _ => CloseReason::PolicyUndecided.into(),
     }
 }

@@ -163,8 +163,15 @@ catalogue! {
     PolicyNoActions "PTC_POLICY_NO_ACTIONS" ngrok 2206 http 400 exit EXIT_FAILURE: "a rule has no actions" => "Give every rule at least one action.";
     PolicyUnreachable "PTC_POLICY_UNREACHABLE" ngrok 2207 http 400 exit EXIT_FAILURE: "an action stands after one that always ends the policy" => "Remove it, or put it before.";
     PolicyNotTerminating "PTC_POLICY_NOT_TERMINATING" ngrok 2235 http 400 exit EXIT_FAILURE: "a cloud endpoint's policy must end in forward-internal, deny or close-connection" => "Add such an action at the end.";
-    PolicyExpressions "PTC_POLICY_EXPRESSIONS" ngrok 2200 http 400 exit EXIT_FAILURE: "expressions are not supported yet" => "Leave `expressions` and `${…}` out.";
+    PolicyExpressions "PTC_POLICY_EXPRESSIONS" ngrok 2200 http 400 exit EXIT_FAILURE: "an expression or `${…}` cannot be used" => "See the path and cause in the message.";
+    PolicyCost "PTC_POLICY_COST" ngrok 2249 http 400 exit EXIT_FAILURE: "an expression could cost more than a connection may" => "Make it shorter, or nest fewer macros.";
+    PolicyReference "PTC_POLICY_REFERENCE" ngrok 2216 http 400 exit EXIT_FAILURE: "the policy names what does not exist in the account" => "Create it first, or take the name out.";
+    PolicyRuntime "PTC_POLICY_RUNTIME" ngrok 2253 http 500 exit EXIT_FAILURE: "the policy failed while it ran" => "See the rule and cause in the message; the connection was closed.";
     PolicyTooLarge "PTC_POLICY_TOO_LARGE" ngrok 2264 http 400 exit EXIT_FAILURE: "the policy has too many rules, entries or bytes" => "Make it smaller; the limits are in the message.";
+
+    // IP policies
+
+    // Vaults and secrets
 
     // What ends connections
     ListenerNoEndpoint "PTC_NO_ENDPOINT" ngrok 3200 http 404 exit EXIT_FAILURE: "no endpoint is online at the address" => "Start the agent, or create the endpoint.";
@@ -188,6 +195,10 @@ catalogue! {
     EstablishTimeout "PTC_ESTABLISH_TIMEOUT" ngrok - http 504 exit EXIT_UNREACHABLE: "the connection was not established in time" => "Raise `connect_timeout_ms`, or look for what is slow.";
     ProxyHeaderInvalid "PTC_PROXY_HEADER_INVALID" ngrok - http 400 exit EXIT_FAILURE: "a trusted peer sent no valid PROXY protocol header" => "Make the balancer send PROXY v1 or v2, or take it off the trusted list.";
     IdleTimeout "PTC_IDLE_TIMEOUT" ngrok - http 408 exit EXIT_FAILURE: "no byte moved for the idle timeout" => "Raise `idle_timeout_ms`; 0 is never.";
+    RateLimited "PTC_RATE_LIMITED" ngrok - http 429 exit EXIT_FAILURE: "more connections came than the policy's `rate-limit` allows" => "Wait, or raise the limit.";
+    LimitPolicy "PTC_LIMIT_POLICY" ngrok - http 429 exit EXIT_FAILURE: "as many connections are open as the policy's `limit-connections` allows" => "End some, or raise the limit.";
+    NotHttp "PTC_NOT_HTTP" ngrok - http 400 exit EXIT_FAILURE: "the policy answers HTTP, and the client speaks something else" => "Use an HTTP client, or change the policy.";
+    RequestTimeout "PTC_REQUEST_TIMEOUT" ngrok - http 408 exit EXIT_FAILURE: "the policy waits for an HTTP request, and none came in time" => "Send the request sooner, or change the policy if the client waits for the server to speak.";
     Drained "PTC_DRAINED" ngrok 803 http 503 exit EXIT_FAILURE: "the server shut down before the connection ended" => "Raise `drain_timeout`.";
     EndedByOperator "PTC_ENDED_BY_OPERATOR" ngrok - http 200 exit EXIT_FAILURE: "someone ended the connection through the API" => "Nothing.";
 

@@ -136,6 +136,14 @@ ids! {
     AgentId = "ag";
     /// One client connection.
     ConnectionId = "cn";
+    /// An IP policy.
+    IpPolicyId = "ipp";
+    /// One rule of an IP policy.
+    IpPolicyRuleId = "ipr";
+    /// A vault: secrets under one name.
+    VaultId = "vault";
+    /// A secret of a vault.
+    SecretId = "secret";
     /// A node of the cluster.
     NodeId = "nd";
 }

@@ -11,6 +11,7 @@ use portcullis_model::{EndpointType, EndpointUrl, Error};
 use crate::cidr::CidrSet;
 use crate::compile::{self, Notice};
 use crate::trace::{Log, Ran};
+use crate::uses::Uses;
 
 #[cfg(test)]
 mod tests;
@@ -95,10 +96,40 @@ pub enum Decision {
         /// Where in the policy this is.
         step: Step,
     },
-    /// `deny` ran: close it.
+    /// `deny` ran, or a target with `reject: true` was chosen: close it.
     Deny {
         /// The rule's name or place.
         rule: Arc<str>,
+        /// How.
+        mode: DenyMode,
+    },
+    /// `custom-response` ran: write these bytes, then close it.
+    Respond {
+        /// The rule's name or place.
+        rule: Arc<str>,
+        /// What to write.
+        bytes: Arc<[u8]>,
+        /// The HTTP status, if it is a response of HTTP.
+        status: Option<u16>,
+    },
+    /// `rate-limit` or `limit-connections` has no more: close it.
+    Limited {
+        /// The rule's name or place.
+        rule: Arc<str>,
+        /// The one of the two.
+        by: Limiter,
+    },
+    /// The policy answers HTTP, and the client speaks something else.
+    NotHttp {
+        /// The rule's name or place.
+        rule: Arc<str>,
+    },
+    /// The policy failed: close it, and never forward.
+    Failed {
+        /// Where in the document, such as `on_tcp_connect[1].expressions[0]`.
+        path: String,
+        /// What failed.
+        error: Error,
     },
     /// `close-connection` ran: close it.
     Close {
@@ -114,6 +145,27 @@ pub enum Decision {
     },
     /// No action decided: an agent endpoint goes to its upstream.
     FallThrough,
+}
+
+/// How `deny` closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DenyMode {
+    /// With FIN.
+    #[default]
+    Close,
+    /// With RST.
+    Reset,
+    /// Not at once: the client waits so long for nothing, within the server's bound.
+    Tarpit(std::time::Duration),
+}
+
+/// What limits connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limiter {
+    /// `rate-limit`.
+    Rate,
+    /// `limit-connections`.
+    Connections,
 }
 
 /// A decision and what ran on the way to it.
@@ -158,6 +210,20 @@ impl Policy {
         Self {
             rules: vec![rule],
             notices: Vec::new(),
+        }
+    }
+
+    /// Whether it decides at once by the addresses alone: [`Self::on_tcp_connect`] is all of it. Any other
+    /// needs a [`Run`](crate::Run).
+    pub fn is_simple(&self) -> bool {
+        true
+    }
+
+    /// What it refers to.
+    pub fn uses(&self) -> Uses {
+        Uses {
+            targets: self.targets().cloned().collect(),
+            ..Uses::default()
         }
     }
 
@@ -254,7 +320,13 @@ impl Action {
                 };
                 (Ran::ForwardInternal, Some(decision))
             }
-            Self::Deny => (Ran::Deny, Some(Decision::Deny { rule: label() })),
+            Self::Deny => (
+                Ran::Deny,
+                Some(Decision::Deny {
+                    rule: label(),
+                    mode: DenyMode::Close,
+                }),
+            ),
             Self::CloseConnection => (
                 Ran::CloseConnection,
                 Some(Decision::Close { rule: label() }),

@@ -26,16 +26,24 @@
 //!
 //! Must never: do I/O, resolve a name, read a clock, or know which endpoints exist.
 
+mod cel;
 pub mod cidr;
 mod compile;
 mod decide;
 pub mod defaults;
 mod document;
 mod render;
+mod run;
+pub mod sniff;
 mod suggest;
 mod trace;
+mod uses;
+pub mod world;
 
+pub use cel::Filter;
 pub use compile::Notice;
-pub use decide::{Conn, Decision, OnError, Policy, Step, Verdict};
+pub use decide::{Conn, Decision, DenyMode, Limiter, OnError, Policy, Step, Verdict};
 pub use render::with_cidrs;
+pub use run::{EndpointFacts, Facts, Given, Need, Next, Run, SetLimits};
 pub use trace::{Entry, Log, Ran};
+pub use uses::Uses;

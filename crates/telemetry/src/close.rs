@@ -146,6 +146,19 @@ reasons! {
     /// A cloud endpoint's policy came to its end without a decision.
     PolicyUndecided = "policy_undecided", Policy, WARN, Reset, retry false, Some(Code::PolicyNotTerminating);
 
+    /// The policy failed while it ran: an expression, a secret that is not there.
+    PolicyError = "policy_error", Policy, WARN, Reset, retry false, Some(Code::PolicyRuntime);
+    /// The action `custom-response`: the policy's own answer was sent.
+    PolicyResponded = "policy_responded", Policy, INFO, Fin, retry false, None;
+    /// The action `rate-limit`.
+    RateLimited = "rate_limited", Limit, INFO, Reset, retry false, Some(Code::RateLimited);
+    /// The action `limit-connections`.
+    LimitPolicy = "limit_policy", Limit, INFO, Reset, retry false, Some(Code::LimitPolicy);
+    /// The policy answers HTTP, and the client speaks something else.
+    NotHttp = "not_http", Client, INFO, Fin, retry false, Some(Code::NotHttp);
+    /// The policy waits for an HTTP request, and none came in time.
+    RequestTimeout = "request_timeout", Client, INFO, Reset, retry false, Some(Code::RequestTimeout);
+
     // The open failed
     /// Accept to established took longer than it may.
     EstablishTimeout = "establish_timeout", Upstream, WARN, Reset, retry false, Some(Code::EstablishTimeout);
@@ -292,7 +305,11 @@ mod tests {
             );
             let polite = matches!(
                 reason,
-                CloseReason::PolicyDenied | CloseReason::PolicyClosed | CloseReason::IpRestricted
+                CloseReason::PolicyDenied
+                    | CloseReason::PolicyClosed
+                    | CloseReason::PolicyResponded
+                    | CloseReason::IpRestricted
+                    | CloseReason::NotHttp
             );
             assert_eq!(
                 reason.farewell() == Farewell::Fin,

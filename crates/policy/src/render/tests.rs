@@ -76,7 +76,7 @@ fn the_users_policy_runs_behind_the_flags() {
     ] {
         let document = with_cidrs(&strings(&["10.0.0.0/8"]), &[], Some(own)).expect("valid");
         assert!(
-            matches!(decide(&document, "10.0.0.1"), Decision::Deny { rule } if &*rule == "mine")
+            matches!(decide(&document, "10.0.0.1"), Decision::Deny { rule, .. } if &*rule == "mine")
         );
         assert!(
             matches!(decide(&document, "192.0.2.1"), Decision::Restricted { rule, .. } if &*rule == FLAGS_RULE_NAME)
