@@ -11,11 +11,15 @@ use crate::defaults;
 use crate::failure::Failure;
 use crate::output;
 
+mod test;
+
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Check a document: every problem at once, each with its path.
     Check(CheckArgs),
+    /// Say what a policy would do to a connection.
+    Test(test::TestArgs),
 }
 
 /// The type of the endpoint that the policy is for.
@@ -25,6 +29,15 @@ pub(crate) enum For {
     Agent,
     /// A cloud endpoint: the policy itself must end every connection's way.
     Cloud,
+}
+
+impl From<For> for EndpointType {
+    fn from(kind: For) -> Self {
+        match kind {
+            For::Agent => Self::Agent,
+            For::Cloud => Self::Cloud,
+        }
+    }
 }
 
 /// `check`.
@@ -48,13 +61,12 @@ pub(crate) struct CheckArgs {
 /// # Errors
 /// `PTC_POLICY_…` with every problem, `PTC_CONFIG_UNREADABLE`.
 pub(crate) fn run(verb: Verb) -> Result<(), Failure> {
-    let Verb::Check(args) = verb;
-    let text = read_document(&args.file)?;
-    let kind = match args.kind {
-        For::Agent => EndpointType::Agent,
-        For::Cloud => EndpointType::Cloud,
+    let args = match verb {
+        Verb::Check(args) => args,
+        Verb::Test(args) => return test::run(&args),
     };
-    let policy = Policy::compile(&text, kind)?;
+    let text = read_document(&args.file)?;
+    let policy = Policy::compile(&text, args.kind.into())?;
     for notice in policy.notices() {
         output::note(&format!("note: {}: {}", notice.path, notice.message));
     }
