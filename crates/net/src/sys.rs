@@ -93,9 +93,8 @@ fn sched_attr() -> io::Result<libc::sched_attr> {
 pub fn set_time_slice(slice: Duration) -> io::Result<()> {
     let mut attr = sched_attr()?;
     attr.sched_runtime = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
-    // SAFETY: thread 0 is the caller; the kernel reads as many bytes of `attr` as its first field says, which the
-    // kernel set when it filled it, and
-    // lives until the call returns.
+    // SAFETY: thread 0 is the caller; the kernel reads as many bytes of `attr` as its first field says, which it
+    // set itself when it filled `attr`, to no more than there are; `attr` lives until the call returns.
     let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
     match result {
         0 => Ok(()),
