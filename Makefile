@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: help run build test check tools conformance peers bench bench-quick bench-instructions bench-pure docs fmt fuzz clean
+.PHONY: help run build test check sanitize tools conformance peers bench bench-quick bench-instructions bench-pure docs fmt fuzz clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 14
@@ -21,6 +21,9 @@ test: ## every check and every test, on real servers; ends with one line of coun
 
 check: ## the quick part: format, clippy, tidy, unit tests
 	@scripts/test.sh quick
+
+sanitize: ## the tests of net and proto under AddressSanitizer, with a search for leaks (minutes, the first time)
+	@scripts/sanitize.sh
 
 tools: ## what tests and benches need beyond Debian's packages, into .tools/
 	@scripts/tools.sh
