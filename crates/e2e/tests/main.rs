@@ -15,6 +15,7 @@ mod half_close;
 mod names;
 mod networks;
 mod plain;
+mod policies;
 mod proxy_protocol;
 mod real_services;
 mod restarts;
