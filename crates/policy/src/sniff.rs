@@ -1,20 +1,47 @@
 //! The first bytes of a connection: which protocol they speak, and the names in them. Pure: bytes in, facts
 //! out.
 //!
+//! Every protocol has a function of its own that says "found", "not this" or "more bytes may tell"; [`look`] asks
+//! them in a fixed order. What each says of some bytes it also says of more, so [`look`] does.
+//!
 //! Must never: answer, wait, or take bytes away; whoever forwards the connection replays them.
+
+mod bytes;
+mod fixed;
+mod host;
+mod http;
+mod minecraft;
+mod mqtt;
+mod postgres;
+mod redis;
+mod reply;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use bytes::{Stop, Told};
+
+/// [`look`] never wants more than so many bytes: a ClientHello of 64 KiB in 1,024 records, whose headers take
+/// 5 bytes each.
+pub const LOOK_BYTES_MAX: usize = tls::MESSAGE_BYTES_MAX + 5 * tls::RECORDS_MAX;
+/// Longest head of a request, with the empty line behind it.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most headers of a request.
+pub const HEADERS_MAX: usize = 100;
 
 /// What the first bytes say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct First {
     /// Which protocol.
     pub protocol: Protocol,
-    /// TLS: the server's name that the client asks for.
+    /// TLS: the server's name that the client asks for, in lower case. `None`: it asks for none, or for what is no
+    /// host name.
     pub sni: Option<String>,
-    /// TLS: the protocols that the client offers.
+    /// TLS: the protocols that the client offers, as far as they are printable ASCII, at most 64.
     pub alpn: Vec<String>,
-    /// HTTP: the host that is asked for, without its port.
+    /// HTTP: the host that is asked for, as in [`Request::host`].
     pub http_host: Option<String>,
-    /// Minecraft: the host that the player wrote.
+    /// Minecraft: the host that the player wrote, in lower case, without what mods and proxies append to it.
     pub minecraft_host: Option<String>,
 }
 
@@ -79,9 +106,55 @@ pub enum Looked {
     },
 }
 
-/// Looks at all bytes that came so far; `ended`: no more will come.
-pub fn look(_bytes: &[u8], _ended: bool) -> Looked {
+/// What a protocol says of all bytes that came so far, and of their end.
+type Look = fn(&[u8], bool) -> Told<Looked>;
+
+/// Those that are asked, in this order. The front of a message of TLS, Minecraft, MQTT, SQL Server and RDP tells it
+/// from the others by its second byte at the latest. What is ambiguous goes to who stands first: `SSH-` is a method
+/// that HTTP allows, and `PING / HTTP/1.1` is a line that Redis would read.
+const PROTOCOLS: [Look; 11] = [
+    tls::look,
+    postgres::look,
+    fixed::mssql,
+    fixed::rdp,
+    mqtt::look,
+    minecraft::look,
+    fixed::ssh,
+    redis::resp,
+    fixed::http2,
+    http::look,
+    redis::inline,
+];
+
+/// Looks at all bytes that came so far; `ended`: no more will come, or nobody waits for them any longer.
+///
+/// Not ended, any front of the bytes gives [`Looked::More`] or the answer of the whole; ended, it never gives
+/// `More`. An ended front may give less than the whole would: [`Protocol::Unknown`], or the protocol without its
+/// names where the front sufficed for that (TLS after 6 bytes, HTTP after its first line, a Minecraft ping of old
+/// after the byte `FE`). In two cases it gives something else: `FE`, which may also begin a handshake of 254 bytes or
+/// mean nothing, and the front of an HTTP request whose method is a command of Redis.
+///
+/// It allocates for names that it found, and nothing before. An answer to PostgreSQL may be followed by another: a
+/// client asks for GSSAPI, then for TLS, then begins. Whoever answers bounds how often.
+pub fn look(bytes: &[u8], ended: bool) -> Looked {
+    for protocol in PROTOCOLS {
+        match protocol(bytes, ended) {
+            Ok(looked) => return looked,
+            Err(Stop::More) if !ended => return Looked::More,
+            Err(Stop::More | Stop::Not) => {}
+        }
+    }
     Looked::Found(First::default())
+}
+
+impl First {
+    /// A protocol without names.
+    fn of(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            ..Self::default()
+        }
+    }
 }
 
 /// A request's head.
@@ -93,7 +166,8 @@ pub struct Request {
     pub url: String,
     /// Its path, without the query.
     pub path: String,
-    /// The `Host` header without its port; empty: none.
+    /// The `Host` header in lower case, without its port, brackets and trailing dot; empty: there is none, there are
+    /// several, or it is no host.
     pub host: String,
     /// Names in lower case, in their order.
     pub headers: Vec<(String, String)>,
@@ -110,17 +184,23 @@ pub enum Head {
     Whole(Request, usize),
 }
 
-/// Looks for a whole head in all bytes that came so far.
-pub fn http_head(_bytes: &[u8]) -> Head {
-    Head::Not
+/// Looks for a whole head in all bytes that came so far: at most [`HEAD_BYTES_MAX`] bytes and [`HEADERS_MAX`]
+/// headers. TLS and HTTP/2 without an upgrade are [`Head::Not`]. Any front of the bytes gives [`Head::More`] or the
+/// answer of the whole.
+pub fn http_head(bytes: &[u8]) -> Head {
+    http::head(bytes)
 }
 
 /// A response of ours: with `Content-Length`, `Connection: close` and, to a `HEAD`, without its body.
+///
+/// Whatever is given, it is a valid message: a `Content-Length`, `Connection` or `Transfer-Encoding` of the caller is
+/// left out, as is a header whose name is no token; line breaks and other control characters in values become spaces;
+/// a status that is not a final one is 500. Without a `Content-Type` it is text if the body is UTF-8.
 pub fn http_reply(
-    _status: u16,
-    _headers: &[(String, String)],
-    _body: &[u8],
-    _is_head: bool,
+    status: u16,
+    headers: &[(String, String)],
+    body: &[u8],
+    is_head: bool,
 ) -> Vec<u8> {
-    Vec::new()
+    reply::render(status, headers, body, is_head)
 }
