@@ -1,22 +1,179 @@
 //! Expressions: CEL, with the variables and functions of ngrok's Traffic Policy.
+//!
+//! A text is compiled once: parsed by the crate `cel`, checked and rewritten here (`check`), so that every
+//! name is known, every cost has a bound (`budget`) and nothing needs a clock, a generator or a name
+//! resolver. Evaluating it asks for the values of its variables first (`slots`, `paths`), then interprets.
 
-use portcullis_model::Error;
+mod budget;
+mod check;
+mod filter;
+mod functions;
+mod limits;
+mod loops;
+mod paths;
+mod program;
+mod slots;
+mod template;
+mod values;
 
-/// A filter over the objects of an API list.
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use portcullis_model::Code;
+use serde_json::Value;
+
+use crate::run::Facts;
+use crate::world::World;
+use program::Program;
+use slots::Names;
+
+pub(crate) use budget::within;
+pub use filter::Filter;
+pub(crate) use template::Template;
+
+/// What an evaluation says that cost too much.
+const TOO_MUCH: &str = "the evaluation costs more than one connection may";
+
+/// What names mean while one connection is decided.
+pub(crate) struct Scope<'a> {
+    /// Of the connection.
+    pub(crate) facts: &'a Facts<'a>,
+    /// Answers of the world.
+    pub(crate) world: &'a dyn World,
+    /// `vars.*`.
+    pub(crate) vars: &'a BTreeMap<String, Value>,
+    /// The tree under `actions.ngrok`: an object, such as `{"restrict_ips":{"action":"deny"}}`.
+    pub(crate) outputs: &'a Value,
+}
+
+/// What an expression names: decides what must be read before it can be evaluated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reads {
+    /// `req.*`
+    pub(crate) request: bool,
+    /// `conn.protocol`, `conn.sni`, `conn.alpn`, `conn.http.*`, `conn.minecraft.*`
+    pub(crate) first: bool,
+    /// Vault and name of `secrets.get`.
+    pub(crate) secrets: Vec<(String, String)>,
+    /// Names below `vars`.
+    pub(crate) vars: Vec<String>,
+}
+
+impl Reads {
+    /// Adds what another names.
+    fn add(&mut self, other: &Self) {
+        self.request |= other.request;
+        self.first |= other.first;
+        for secret in &other.secrets {
+            if !self.secrets.contains(secret) {
+                self.secrets.push(secret.clone());
+            }
+        }
+        for var in &other.vars {
+            if !self.vars.contains(var) {
+                self.vars.push(var.clone());
+            }
+        }
+    }
+}
+
+/// What is wrong with an expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// `PolicyExpressions` or `PolicyCost`.
+    pub(crate) code: Code,
+    /// For people, with the place in the text.
+    pub(crate) message: String,
+}
+
+/// A compiled expression. Equal to another by its text.
 #[derive(Debug, Clone)]
-pub struct Filter;
+pub(crate) struct Expr {
+    text: String,
+    program: Program,
+    reads: Reads,
+    /// Tells the random numbers of different expressions apart.
+    salt: u64,
+}
 
-impl Filter {
-    /// Reads a filter over objects with these fields.
-    ///
-    /// # Errors
-    /// `PTC_API_FILTER_INVALID`, with what is wrong and where.
-    pub fn parse(_text: &str, _fields: &[&str]) -> Result<Self, Error> {
-        Err(Error::of(portcullis_model::Code::ApiFilterInvalid))
+impl PartialEq for Expr {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Expr {}
+
+impl Expr {
+    /// Checks and compiles.
+    pub(crate) fn compile(text: &str) -> Result<Self, Fault> {
+        let (program, reads) = Program::compile(text, Names::Policy)?;
+        Ok(Self {
+            text: text.to_owned(),
+            program,
+            reads,
+            salt: xxhash_rust::xxh64::xxh64(text.as_bytes(), 0),
+        })
     }
 
-    /// Whether the object passes. What cannot be evaluated does not. `now_seconds`: since 1970.
-    pub fn matches(&self, _object: &serde_json::Value, _now_seconds: i64) -> bool {
-        false
+    /// Its text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Evaluates. The error is for people.
+    pub(crate) fn eval(&self, scope: &Scope<'_>) -> Result<Value, String> {
+        values::to_json(&self.value(scope)?)
+    }
+
+    /// Evaluates; what is not a bool is an error.
+    pub(crate) fn eval_bool(&self, scope: &Scope<'_>) -> Result<bool, String> {
+        match self.value(scope)? {
+            cel::Value::Bool(is) => Ok(is),
+            other => Err(format!(
+                "its value is of type {}, not bool",
+                other.type_of()
+            )),
+        }
+    }
+
+    fn value(&self, scope: &Scope<'_>) -> Result<cel::Value, String> {
+        let seed = budget::mix(scope.facts.random ^ self.salt);
+        self.program
+            .run(seed, |slot, test| slots::look_up(slot, test, scope))
+    }
+
+    /// What it names.
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
+    }
+}
+
+/// A place in a text for people, by its byte.
+fn place(text: &str, byte: usize) -> String {
+    let mut byte = byte.min(text.len());
+    while !text.is_char_boundary(byte) {
+        byte -= 1;
+    }
+    let before = text.get(..byte).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let character = before.get(start..).unwrap_or_default().chars().count() + 1;
+    spelled(text, line, character)
+}
+
+/// A place in a text for people, by the parser's line and column.
+fn place_at(text: &str, line: isize, column: isize) -> String {
+    let number = |n: isize| usize::try_from(n).unwrap_or(1).max(1);
+    spelled(text, number(line), number(column))
+}
+
+fn spelled(text: &str, line: usize, character: usize) -> String {
+    if text.contains('\n') {
+        format!("line {line}, character {character}")
+    } else {
+        format!("character {character}")
     }
 }

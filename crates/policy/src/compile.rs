@@ -1,38 +1,47 @@
 //! From a document to a policy: every problem is found, with its path, before any is reported.
 //!
-//! `problems` collects, `fields` takes maps apart, `actions` knows each action's config; this file
-//! walks the document.
+//! `problems` collects, `fields` takes maps apart, `rules` reads rules, `actions` knows each action's
+//! config, `hints` looks at the whole; this file reads the phases.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use portcullis_model::{Code, EndpointType, Error};
 
-use crate::decide::{Action, Policy, Rule};
-use crate::defaults::{ACTIONS_MAX, RULE_NAME_CHARS_MAX, RULES_MAX};
+use crate::decide::Policy;
+use crate::defaults::{ENTRIES_MAX, RULES_MAX};
 use crate::document::{self, Node, quoted};
 use crate::suggest::nearest;
 
 mod actions;
+mod answers;
 mod fields;
+mod forward;
+mod hints;
+mod ips;
+mod limits;
 mod problems;
+mod rules;
 #[cfg(test)]
 mod tests;
+mod values;
+mod vars;
 
-use actions::Budget;
-use fields::Fields;
+pub(crate) use answers::is_header_value;
+pub(crate) use forward::internal_url;
 use problems::Problems;
 
-/// The one phase of a TCP endpoint.
+/// The phase that begins when a client connects.
 pub(crate) const PHASE: &str = "on_tcp_connect";
 /// Its name in older documents.
 pub(crate) const LEGACY_PHASE: &str = "inbound";
-/// Phases that only HTTP endpoints have, or that older documents had for them.
-const HTTP_PHASES: [&str; 4] = [
-    "on_http_request",
-    "on_http_response",
-    "on_event_stream_message",
-    "outbound",
-];
+/// The phase behind it, whose rules may wait for the head of an HTTP request.
+pub(crate) const HTTP_PHASE: &str = "on_http_request";
+/// Keys under which other configurations keep a policy.
+pub(crate) const WRAPPERS: [&str; 2] = ["policy", "traffic_policy"];
+/// Of older documents, for the answers of HTTP services.
+const OUTBOUND: &str = "outbound";
+/// Phases that only HTTP endpoints come to.
+const HTTP_PHASES: [&str; 2] = ["on_http_response", "on_event_stream_message"];
 
 /// What the writer of a document should know, though it works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,27 +52,67 @@ pub struct Notice {
     pub message: String,
 }
 
+/// A document being read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) problems: Problems,
+    pub(crate) notices: Vec<Notice>,
+    /// How many rules there may still be.
+    rules_left: usize,
+    /// How many CIDRs there may still be.
+    entries_left: usize,
+    /// Whether it was told that there are too many.
+    entries_told: bool,
+    /// Names of buckets and rounds that are taken.
+    names: BTreeSet<String>,
+    /// Whether `req` is known where the reading is.
+    http: bool,
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self {
+            problems: Problems::default(),
+            notices: Vec::new(),
+            rules_left: RULES_MAX,
+            entries_left: ENTRIES_MAX,
+            entries_told: false,
+            names: BTreeSet::new(),
+            http: false,
+        }
+    }
+
+    pub(crate) fn notice(&mut self, path: &str, message: impl Into<String>) {
+        self.notices.push(Notice {
+            path: path.to_owned(),
+            message: message.into(),
+        });
+    }
+}
+
 /// See [`Policy::compile`].
 pub(crate) fn compile(text: &str, kind: EndpointType) -> Result<Policy, Error> {
     let node = document::read(text)?;
-    let mut problems = Problems::default();
-    let mut notices = Vec::new();
+    let mut reading = Reading::new();
     let rules = match node {
         Node::Null => Vec::new(),
-        Node::Map(entries) => read_phases(entries, &mut problems, &mut notices),
+        Node::Map(entries) => read_phases(entries, &mut reading),
         other => {
-            problems.add(
-                Code::PolicyUnparsable,
-                "",
-                format!(
-                    "a policy is a map with the key `{PHASE}`, and this is {}",
-                    other.what()
-                ),
+            let message = format!(
+                "a policy is a map with the key `{PHASE}`, and this is {}",
+                other.what()
             );
+            reading.problems.add(Code::PolicyUnparsable, "", message);
             Vec::new()
         }
     };
-    let policy = Policy { rules, notices };
+    hints::look(&rules, &mut reading.notices);
+    let Reading {
+        mut problems,
+        notices,
+        ..
+    } = reading;
+    let policy = Policy::of(rules, notices);
     if kind == EndpointType::Cloud && problems.is_empty() && !policy.is_terminating() {
         problems.add(Code::PolicyNotTerminating, "", not_terminating(&policy));
     }
@@ -72,9 +121,17 @@ pub(crate) fn compile(text: &str, kind: EndpointType) -> Result<Policy, Error> {
 }
 
 fn not_terminating(policy: &Policy) -> String {
-    let ends = "a cloud endpoint has no upstream of its own, so its policy must end in forward-internal, deny or close-connection";
+    let ends = "a cloud endpoint has no upstream of its own, so its policy must end in forward-internal, deny, close-connection or custom-response";
+    let conditional = |rule: &crate::decide::Rule| {
+        (!rule.conditions.is_empty() || rule.names_request)
+            && rule.actions.iter().any(|action| action.is_terminating())
+    };
     if policy.is_empty() {
         format!("the policy is empty; {ends}")
+    } else if policy.rules.iter().any(conditional) {
+        format!(
+            "{ends}, for every connection; behind the rules with expressions (and those that name `req`) put one without"
+        )
     } else if policy.targets().next().is_some() {
         format!(
             "{ends}; behind a forward-internal with `on_error: continue` put one that always ends it"
@@ -84,257 +141,109 @@ fn not_terminating(policy: &Policy) -> String {
     }
 }
 
-fn read_phases(
-    entries: Vec<(String, Node)>,
-    problems: &mut Problems,
-    notices: &mut Vec<Notice>,
-) -> Vec<Rule> {
-    let mut rules: Option<Vec<Rule>> = None;
-    for (key, value) in entries {
-        if key != PHASE && key != LEGACY_PHASE {
-            problems.add(Code::PolicyPhase, "", wrong_phase(&key));
-            continue;
-        }
-        if rules.is_some() {
-            let message = format!(
-                "the phase stands under its old name and its new one; put all rules under one `{PHASE}`"
-            );
-            problems.add(Code::PolicyUnparsable, &key, message);
-            continue;
-        }
-        if key == LEGACY_PHASE {
-            let message =
-                format!("`{LEGACY_PHASE}` is the old name of `{PHASE}`; it is read as that");
-            notices.push(Notice {
-                path: key.clone(),
-                message,
-            });
-        }
-        rules = Some(read_rules(&key, value, problems, notices));
+/// Takes a policy out of the key under which other configurations keep it.
+pub(crate) fn unwrapped(entries: Vec<(String, Node)>) -> (Option<String>, Vec<(String, Node)>) {
+    let is_wrapped =
+        matches!(entries.as_slice(), [(key, Node::Map(_))] if WRAPPERS.contains(&key.as_str()));
+    if !is_wrapped {
+        return (None, entries);
     }
-    rules.unwrap_or_default()
+    match entries.into_iter().next() {
+        Some((key, Node::Map(inner))) => (Some(key), inner),
+        _ => (None, Vec::new()),
+    }
+}
+
+fn read_phases(entries: Vec<(String, Node)>, reading: &mut Reading) -> Vec<crate::decide::Rule> {
+    let (wrapper, entries) = unwrapped(entries);
+    let prefix = wrapper.map_or_else(String::new, |key| {
+        let message = format!("the phases may stand at the top, without `{key}` around them");
+        reading.notice(&key, message);
+        format!("{key}.")
+    });
+    let (mut connect, mut http) = (None, None);
+    for (key, value) in entries {
+        let path = format!("{prefix}{key}");
+        match key.as_str() {
+            PHASE | LEGACY_PHASE if connect.is_some() => {
+                let message = format!(
+                    "the phase stands under its old name and its new one; put all rules under one `{PHASE}`"
+                );
+                reading.problems.add(Code::PolicyUnparsable, &path, message);
+            }
+            PHASE | LEGACY_PHASE => {
+                if key == LEGACY_PHASE {
+                    let message = format!(
+                        "`{LEGACY_PHASE}` is the old name of `{PHASE}`; it is read as that"
+                    );
+                    reading.notice(&path, message);
+                }
+                connect = Some((path, value));
+            }
+            HTTP_PHASE => http = Some((path, value)),
+            OUTBOUND => read_outbound(&path, value, reading),
+            "enabled" => rules::check_enabled(&path, &value, reading),
+            _ => {
+                let message = wrong_phase(&key);
+                let place = prefix.trim_end_matches('.');
+                reading.problems.add(Code::PolicyPhase, place, message);
+            }
+        }
+    }
+    let mut all = Vec::new();
+    let mut ended_by = None;
+    for (phase, found) in [(PHASE, connect), (HTTP_PHASE, http)] {
+        reading.http = phase == HTTP_PHASE;
+        if let Some((path, value)) = found {
+            all.extend(rules::read(phase, &path, value, &mut ended_by, reading));
+        }
+    }
+    all
+}
+
+/// Older documents have it even where nothing is in it. A TCP endpoint never came to it.
+fn read_outbound(path: &str, node: Node, reading: &mut Reading) {
+    let rules = match node {
+        Node::Null => Vec::new(),
+        Node::List(rules) => rules,
+        other => {
+            let message = format!("a list of rules is expected, and this is {}", other.what());
+            reading.problems.add(Code::PolicyUnparsable, path, message);
+            return;
+        }
+    };
+    for (place, rule) in rules.iter().enumerate() {
+        if !actions::are_for_http_only(rule) {
+            let message = format!(
+                "`{OUTBOUND}` is for the answers of HTTP services, and a TCP endpoint never comes to it; put the rule under `{PHASE}`"
+            );
+            reading
+                .problems
+                .add(Code::PolicyPhase, &format!("{path}[{place}]"), message);
+        }
+    }
+    let message = if rules.is_empty() {
+        format!("`{OUTBOUND}` is an old name for a phase of HTTP; it is empty, and can go")
+    } else {
+        format!(
+            "`{OUTBOUND}` is for the answers of HTTP services; a TCP endpoint never comes to it, and its rules do nothing"
+        )
+    };
+    reading.notice(path, message);
 }
 
 fn wrong_phase(key: &str) -> String {
-    if key == "outbound" {
-        return format!("`outbound` is HTTP's; a TCP endpoint has the phase `{PHASE}` only");
-    }
     if HTTP_PHASES.contains(&key) {
         return format!(
             "the phase `{key}` is HTTP's, and a TCP endpoint never comes to it; use `{PHASE}`"
         );
     }
-    match nearest(key, &[PHASE, LEGACY_PHASE]) {
+    match nearest(key, &[PHASE, LEGACY_PHASE, HTTP_PHASE]) {
+        Some(HTTP_PHASE) => format!("there is no phase {}; write `{HTTP_PHASE}`", quoted(key)),
         Some(_) => format!("there is no phase {}; write `{PHASE}`", quoted(key)),
         None => format!(
-            "there is no phase {}; a TCP endpoint has `{PHASE}` only",
+            "there is no phase {}; a TCP endpoint has `{PHASE}` and `{HTTP_PHASE}`",
             quoted(key)
         ),
     }
-}
-
-fn read_rules(
-    path: &str,
-    node: Node,
-    problems: &mut Problems,
-    notices: &mut Vec<Notice>,
-) -> Vec<Rule> {
-    let items = match node {
-        Node::List(items) => items,
-        Node::Null => return Vec::new(),
-        other => {
-            problems.add(
-                Code::PolicyUnparsable,
-                path,
-                format!(
-                    "a list of rules is expected, and this is {}; put `- ` in front of each rule",
-                    other.what()
-                ),
-            );
-            return Vec::new();
-        }
-    };
-    if items.len() > RULES_MAX {
-        problems.add(
-            Code::PolicyTooLarge,
-            path,
-            format!(
-                "there are {} rules; a policy has at most {RULES_MAX}",
-                items.len()
-            ),
-        );
-        return Vec::new();
-    }
-    let mut budget = Budget::default();
-    let mut rules = Vec::with_capacity(items.len());
-    let mut ended_by: Option<String> = None;
-    for (place, item) in items.into_iter().enumerate() {
-        let path = format!("{path}[{place}]");
-        let rule = read_rule(&path, place, item, &mut budget, problems, notices);
-        if let Some(by) = &ended_by {
-            let message = format!("the rule is never reached: {by} always ends the policy");
-            notices.push(Notice { path, message });
-        } else if rule
-            .as_ref()
-            .is_some_and(|rule| rule.actions.iter().any(Action::is_terminating))
-        {
-            ended_by = Some(path);
-        }
-        rules.extend(rule);
-    }
-    rules
-}
-
-fn read_rule(
-    path: &str,
-    place: usize,
-    node: Node,
-    budget: &mut Budget,
-    problems: &mut Problems,
-    notices: &mut Vec<Notice>,
-) -> Option<Rule> {
-    let mut fields = Fields::open(node, path, "a rule", Code::PolicyUnparsable, problems)?;
-    let name = fields
-        .take("name")
-        .and_then(|node| read_name(path, node, problems));
-    if let Some(expressions) = fields.take("expressions") {
-        check_expressions(path, &expressions, problems);
-    }
-    if let Some(enabled) = fields.take("enabled") {
-        check_enabled(path, &enabled, problems, notices);
-    }
-    let actions = fields.take("actions");
-    fields.close(&["name", "expressions", "actions"], problems);
-    let actions = read_actions(
-        path,
-        actions.unwrap_or(Node::Null),
-        budget,
-        problems,
-        notices,
-    );
-    let label = name.unwrap_or_else(|| format!("{PHASE}[{place}]"));
-    Some(Rule {
-        label: Arc::from(label),
-        actions,
-    })
-}
-
-fn read_name(path: &str, node: Node, problems: &mut Problems) -> Option<String> {
-    let path = format!("{path}.name");
-    match node {
-        Node::Null => None,
-        Node::Text(name) if name.is_empty() => None,
-        Node::Text(name) if name.chars().count() > RULE_NAME_CHARS_MAX => {
-            problems.add(
-                Code::PolicyTooLarge,
-                &path,
-                format!("the name is longer than {RULE_NAME_CHARS_MAX} characters"),
-            );
-            None
-        }
-        Node::Text(name) if name.chars().any(char::is_control) => {
-            problems.add(
-                Code::PolicyUnparsable,
-                &path,
-                "the name has a line break or control character in it".to_owned(),
-            );
-            None
-        }
-        Node::Text(name) => Some(name),
-        other => {
-            problems.add(
-                Code::PolicyUnparsable,
-                &path,
-                format!(
-                    "text is expected, and this is {}; put it in quotes",
-                    other.what()
-                ),
-            );
-            None
-        }
-    }
-}
-
-/// An empty list is ngrok's way to say "always".
-fn check_expressions(path: &str, node: &Node, problems: &mut Problems) {
-    if matches!(node, Node::Null) || matches!(node, Node::List(items) if items.is_empty()) {
-        return;
-    }
-    let message = "expressions are not supported yet, and a rule without its condition would run for everyone; leave `expressions` out if that is meant";
-    problems.add(
-        Code::PolicyExpressions,
-        &format!("{path}.expressions"),
-        message.to_owned(),
-    );
-}
-
-/// Older documents have it on every rule.
-fn check_enabled(path: &str, node: &Node, problems: &mut Problems, notices: &mut Vec<Notice>) {
-    let path = format!("{path}.enabled");
-    if *node == Node::Bool(true) {
-        notices.push(Notice {
-            path,
-            message: "`enabled` was withdrawn; every rule is enabled".to_owned(),
-        });
-    } else {
-        problems.add(
-            Code::PolicyUnparsable,
-            &path,
-            "`enabled` was withdrawn; remove the rule to disable it".to_owned(),
-        );
-    }
-}
-
-fn read_actions(
-    path: &str,
-    node: Node,
-    budget: &mut Budget,
-    problems: &mut Problems,
-    notices: &mut Vec<Notice>,
-) -> Vec<Action> {
-    let path = format!("{path}.actions");
-    let items = match node {
-        Node::List(items) if !items.is_empty() => items,
-        Node::List(_) | Node::Null => {
-            problems.add(
-                Code::PolicyNoActions,
-                &path,
-                "the rule has no actions; give it at least one, such as `- type: deny`".to_owned(),
-            );
-            return Vec::new();
-        }
-        other => {
-            problems.add(
-                Code::PolicyUnparsable,
-                &path,
-                format!(
-                    "a list of actions is expected, and this is {}",
-                    other.what()
-                ),
-            );
-            return Vec::new();
-        }
-    };
-    if items.len() > ACTIONS_MAX {
-        problems.add(
-            Code::PolicyTooLarge,
-            &path,
-            format!(
-                "there are {} actions; a rule has at most {ACTIONS_MAX}",
-                items.len()
-            ),
-        );
-        return Vec::new();
-    }
-    let mut actions: Vec<Action> = Vec::with_capacity(items.len());
-    for (place, item) in items.into_iter().enumerate() {
-        let path = format!("{path}[{place}]");
-        if actions.last().is_some_and(Action::is_terminating) {
-            let message = "the action is never reached: the one before it always ends the policy; remove it, or put it before".to_owned();
-            problems.add(Code::PolicyUnreachable, &path, message);
-            break;
-        }
-        actions.extend(actions::read(&path, item, budget, problems, notices));
-    }
-    actions
 }

@@ -1,51 +1,34 @@
 //! The compiled policy and its decision for one connection.
 //!
-//! Must never: allocate, fail, or look anything up while it decides.
+//! Must never: allocate, fail, or look anything up while it decides by the addresses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use portcullis_model::{EndpointType, EndpointUrl, Error};
+use portcullis_model::{Code, EndpointType, EndpointUrl, Error};
 
-use crate::cidr::CidrSet;
 use crate::compile::{self, Notice};
 use crate::trace::{Log, Ran};
 use crate::uses::Uses;
 
+mod actions;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use actions::{
+    Action, Condition, Forward, LaterIps, LimitConnections, RateLimit, Reply, RestrictIps, Rule,
+    Target, Tree,
+};
 
 /// A compiled policy. The default is the empty one, which falls through.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
+    /// Those of `on_tcp_connect`, then those of `on_http_request`.
     pub(crate) rules: Vec<Rule>,
     pub(crate) notices: Vec<Notice>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rule {
-    /// The rule's name, or its place such as `on_tcp_connect[1]`.
-    pub(crate) label: Arc<str>,
-    pub(crate) actions: Vec<Action>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
-    ForwardInternal {
-        url: Arc<EndpointUrl>,
-        on_error: OnError,
-    },
-    Deny,
-    CloseConnection,
-    RestrictIps(RestrictIps),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RestrictIps {
-    pub(crate) enforce: bool,
-    pub(crate) allow: CidrSet,
-    pub(crate) deny: CidrSet,
+    /// Whether more than the addresses decides.
+    needs_run: bool,
 }
 
 /// What `forward-internal` does when its target cannot be reached.
@@ -91,7 +74,8 @@ pub enum Decision {
     Forward {
         /// The endpoint's URL.
         url: Arc<EndpointUrl>,
-        /// What to do when that fails; for [`OnError::Continue`] ask [`Policy::resume_after`].
+        /// What to do when that fails; for [`OnError::Continue`] ask [`Policy::resume_after`], or tell
+        /// [`Run::failed`](crate::Run::failed). It is that also while there are other targets to try.
         on_error: OnError,
         /// Where in the policy this is.
         step: Step,
@@ -202,29 +186,40 @@ impl Policy {
             enforce: true,
             allow: allow.iter().copied().collect(),
             deny: deny.iter().copied().collect(),
+            later: None,
         };
         let rule = Rule {
             label: Arc::from(crate::render::FLAGS_RULE_NAME),
+            path: Arc::from(format!("{}[0]", compile::PHASE)),
+            conditions: Vec::new(),
             actions: vec![Action::RestrictIps(restrict)],
+            names_request: false,
+        };
+        Self::of(vec![rule], Vec::new())
+    }
+
+    pub(crate) fn of(rules: Vec<Rule>, notices: Vec<Notice>) -> Self {
+        let simple = |rule: &Rule| {
+            rule.conditions.is_empty()
+                && !rule.names_request
+                && rule.actions.iter().all(Action::is_simple)
         };
         Self {
-            rules: vec![rule],
-            notices: Vec::new(),
+            needs_run: !rules.iter().all(simple),
+            rules,
+            notices,
         }
     }
 
     /// Whether it decides at once by the addresses alone: [`Self::on_tcp_connect`] is all of it. Any other
     /// needs a [`Run`](crate::Run).
     pub fn is_simple(&self) -> bool {
-        true
+        !self.needs_run
     }
 
     /// What it refers to.
     pub fn uses(&self) -> Uses {
-        Uses {
-            targets: self.targets().cloned().collect(),
-            ..Uses::default()
-        }
+        Uses::of(&self.rules)
     }
 
     /// What the writer of the document should know, though it works.
@@ -239,24 +234,19 @@ impl Policy {
 
     /// Whether every connection is decided, so that none falls through.
     pub fn is_terminating(&self) -> bool {
-        self.rules
-            .iter()
-            .flat_map(|rule| &rule.actions)
-            .any(Action::is_terminating)
+        self.rules.iter().any(Rule::is_terminating)
     }
 
-    /// The internal endpoints that it may forward to.
+    /// The internal endpoints that it names in full to forward to.
     pub fn targets(&self) -> impl Iterator<Item = &EndpointUrl> {
         self.rules
             .iter()
             .flat_map(|rule| &rule.actions)
-            .filter_map(|action| match action {
-                Action::ForwardInternal { url, .. } => Some(url.as_ref()),
-                Action::Deny | Action::CloseConnection | Action::RestrictIps(_) => None,
-            })
+            .flat_map(Action::targets)
     }
 
-    /// Decides what becomes of a connection.
+    /// Decides what becomes of a connection. A policy that is not simple fails here, so that this is no
+    /// way around what it asks.
     pub fn on_tcp_connect(&self, conn: &Conn) -> Verdict {
         self.run(Step { rule: 0, action: 0 }, conn)
     }
@@ -274,6 +264,10 @@ impl Policy {
 
     fn run(&self, start: Step, conn: &Conn) -> Verdict {
         let mut log = Log::default();
+        if self.needs_run {
+            let decision = needs_run();
+            return Verdict { decision, log };
+        }
         for (rule_place, rule) in (0_u16..).zip(&self.rules).skip(usize::from(start.rule)) {
             let first = if rule_place == start.rule {
                 usize::from(start.action)
@@ -299,16 +293,18 @@ impl Policy {
     }
 }
 
-impl Action {
-    /// Whether it ends the policy whatever happens.
-    pub(crate) fn is_terminating(&self) -> bool {
-        match self {
-            Self::Deny | Self::CloseConnection => true,
-            Self::ForwardInternal { on_error, .. } => *on_error == OnError::Halt,
-            Self::RestrictIps(_) => false,
-        }
+/// What a policy that needs a [`Run`](crate::Run) decides without one.
+fn needs_run() -> Decision {
+    Decision::Failed {
+        path: String::new(),
+        error: Error::new(
+            Code::PolicyRuntime,
+            "the policy decides by more than addresses, and was asked for no more than that",
+        ),
     }
+}
 
+impl Action {
     fn run(&self, rule: &Rule, step: Step, conn: &Conn) -> (Ran, Option<Decision>) {
         let label = || Arc::clone(&rule.label);
         match self {
@@ -320,18 +316,19 @@ impl Action {
                 };
                 (Ran::ForwardInternal, Some(decision))
             }
-            Self::Deny => (
+            Self::Deny(mode) => (
                 Ran::Deny,
                 Some(Decision::Deny {
                     rule: label(),
-                    mode: DenyMode::Close,
+                    mode: *mode,
                 }),
             ),
             Self::CloseConnection => (
                 Ran::CloseConnection,
                 Some(Decision::Close { rule: label() }),
             ),
-            Self::RestrictIps(restrict) => match restrict.refuses(conn) {
+            Self::RestrictIps(restrict) if restrict.later.is_none() => match restrict.refuses(conn)
+            {
                 Ok(matched) => (Ran::Allowed { matched }, None),
                 Err(matched) if restrict.enforce => (
                     Ran::Restricted {
@@ -351,6 +348,8 @@ impl Action {
                     None,
                 ),
             },
+            // `Policy::run` begins with nothing but simple actions.
+            _ => (Ran::CloseConnection, Some(needs_run())),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Traffic Policy: parse, check, compile, decide.
 //!
-//! A policy is a document (YAML or JSON) with the phase `on_tcp_connect`: rules of actions, run from
-//! top to bottom for every connection until one of them decides. [`Policy::compile`] finds all
-//! problems at once; [`Policy::on_tcp_connect`] decides without allocating and without I/O.
+//! A policy is a document (YAML or JSON) with the phases `on_tcp_connect` and `on_http_request`: rules of
+//! expressions and actions, run from top to bottom for every connection until one of them decides.
+//! [`Policy::compile`] finds all problems at once. A policy that decides by addresses alone
+//! ([`Policy::is_simple`]) does so in [`Policy::on_tcp_connect`], without allocating; any other is a [`Run`],
+//! which says what it needs and is called again with it.
 //!
 //! ```
 //! use portcullis_model::EndpointType;
@@ -44,6 +46,7 @@ pub use cel::Filter;
 pub use compile::Notice;
 pub use decide::{Conn, Decision, DenyMode, Limiter, OnError, Policy, Step, Verdict};
 pub use render::with_cidrs;
+pub use run::balance;
 pub use run::{EndpointFacts, Facts, Given, Need, Next, Run, SetLimits};
 pub use trace::{Entry, Log, Ran};
 pub use uses::Uses;

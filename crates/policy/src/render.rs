@@ -4,7 +4,7 @@ use portcullis_model::{Code, Error};
 use serde_json::{Value, json};
 
 use crate::cidr;
-use crate::compile::{LEGACY_PHASE, PHASE};
+use crate::compile::{LEGACY_PHASE, PHASE, unwrapped};
 use crate::document::{self, Node};
 
 #[cfg(test)]
@@ -35,7 +35,8 @@ pub fn with_cidrs(
     );
     let mut document = match document::read(policy.unwrap_or_default())? {
         Node::Null => serde_json::Map::new(),
-        Node::Map(entries) => entries
+        Node::Map(entries) => unwrapped(entries)
+            .1
             .into_iter()
             .map(|(key, value)| (key, value.into_json()))
             .collect(),

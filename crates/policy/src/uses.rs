@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use portcullis_model::EndpointUrl;
 use portcullis_model::id::IpPolicyId;
 
+use crate::decide::{Action, Rule};
+
 /// What a policy uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Uses {
@@ -14,4 +16,22 @@ pub struct Uses {
     pub secrets: BTreeSet<(String, String)>,
     /// Internal endpoints that `forward-internal` names in full.
     pub targets: BTreeSet<EndpointUrl>,
+}
+
+impl Uses {
+    pub(crate) fn of(rules: &[Rule]) -> Self {
+        let mut uses = Self::default();
+        for rule in rules {
+            rule.each_reads(&mut |reads| uses.secrets.extend(reads.secrets.iter().cloned()));
+            for action in &rule.actions {
+                uses.targets.extend(action.targets().cloned());
+                if let Action::RestrictIps(restrict) = action {
+                    let later = restrict.later.iter();
+                    uses.ip_policies
+                        .extend(later.flat_map(|later| later.policies.iter().cloned()));
+                }
+            }
+        }
+        uses
+    }
 }

@@ -76,6 +76,65 @@ pub struct Rate {
     pub per_micros: u64,
 }
 
+/// A bucket of tokens that fills evenly: `capacity` of them in `per_micros`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenBucket {
+    rate: Rate,
+    /// What is in it, in parts: a token is `per_micros` of them, and `capacity` come each microsecond.
+    parts: u128,
+    at_micros: i64,
+}
+
+impl TokenBucket {
+    /// A full one.
+    pub fn full(now_micros: i64, rate: &Rate) -> Self {
+        Self {
+            rate: *rate,
+            parts: brim(rate),
+            at_micros: now_micros,
+        }
+    }
+
+    /// Takes a token, if there is one. Another rate than before counts from now on, and keeps what is in it.
+    /// A clock that went back adds nothing.
+    pub fn take(&mut self, now_micros: i64, rate: &Rate) -> bool {
+        self.fill(now_micros);
+        if self.rate != *rate {
+            let tokens = self.parts / u128::from(self.rate.per_micros.max(1));
+            self.rate = *rate;
+            self.parts = (tokens * u128::from(rate.per_micros.max(1))).min(brim(rate));
+        }
+        match self.parts.checked_sub(u128::from(rate.per_micros.max(1))) {
+            Some(left) => {
+                self.parts = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether it has filled up, so that it is as good as a new one and may be forgotten.
+    pub fn is_full(&self, now_micros: i64) -> bool {
+        let mut then = self.clone();
+        then.fill(now_micros);
+        then.parts == brim(&then.rate)
+    }
+
+    fn fill(&mut self, now_micros: i64) {
+        let passed = now_micros.saturating_sub(self.at_micros);
+        self.at_micros = now_micros;
+        if let Ok(passed) = u128::try_from(passed) {
+            let come = passed * u128::from(self.rate.capacity);
+            self.parts = (self.parts + come).min(brim(&self.rate));
+        }
+    }
+}
+
+/// The parts of a full bucket.
+fn brim(rate: &Rate) -> u128 {
+    u128::from(rate.capacity) * u128::from(rate.per_micros.max(1))
+}
+
 /// Targets to choose from.
 #[derive(Debug, Clone)]
 pub struct Choice<'a> {
@@ -108,3 +167,6 @@ pub enum Strategy {
     /// The same target for the same client address, by weighted rendezvous hashing.
     HashClientIp,
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,9 @@ fn the_users_policy_runs_behind_the_flags() {
         "on_tcp_connect: [{ name: mine, actions: [{ type: deny }] }]",
         "inbound: [{ name: mine, actions: [{ type: deny }] }]",
         "{\"on_tcp_connect\": [{\"name\": \"mine\", \"actions\": [{\"type\": \"deny\"}]}]}",
+        "policy: { inbound: [{ name: mine, actions: [{ type: deny }] }] }",
+        "traffic_policy: { on_tcp_connect: [{ name: mine, actions: [{ type: deny }] }] }",
+        "on_http_request: [{ name: mine, actions: [{ type: deny }] }]",
     ] {
         let document = with_cidrs(&strings(&["10.0.0.0/8"]), &[], Some(own)).expect("valid");
         assert!(

@@ -1,0 +1,206 @@
+//! A checked expression and its evaluation.
+
+use std::sync::Arc;
+
+use cel::common::ast::IdedExpr;
+use cel::common::value::Val;
+use cel::{Context, ExecutionError, ParseError, Value as Cel};
+use portcullis_model::Code;
+
+use super::check::Walk;
+use super::functions::ENV;
+use super::limits::{EXPRESSION_BYTES_MAX, OPERATORS_MAX, PARSER_DEPTH_MAX, PARSER_RECOVERIES_MAX};
+use super::slots::{Names, Slot};
+use super::{Fault, Reads, TOO_MUCH, budget};
+
+/// A checked expression.
+#[derive(Clone)]
+pub(super) struct Program {
+    root: Arc<IdedExpr>,
+    slots: Arc<[(Slot, bool)]>,
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program")
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Program {
+    /// Reads and checks a text.
+    pub(super) fn compile(text: &str, names: Names<'_>) -> Result<(Self, Reads), Fault> {
+        check_text(text)?;
+        let parser = ENV
+            .parser()
+            .max_recursion_depth(PARSER_DEPTH_MAX)
+            .error_recovery_limit(PARSER_RECOVERIES_MAX);
+        let (parsed, source) = parser
+            .parse_with_source_info(text)
+            .map_err(|errors| fault_of(text, errors.errors.first()))?;
+        let mut walk = Walk {
+            names,
+            source: &source,
+            slots: Vec::new(),
+            reads: Reads::default(),
+            locals: Vec::new(),
+            loops: 0,
+        };
+        let root = walk.walk(parsed, 0)?;
+        let program = Self {
+            root: Arc::new(root),
+            slots: walk.slots.into(),
+        };
+        Ok((program, walk.reads))
+    }
+
+    /// Evaluates, with the values of slots as they are looked up. The error is for people.
+    pub(super) fn run(
+        &self,
+        seed: u64,
+        look_up: impl Fn(&Slot, bool) -> Result<Cel, String>,
+    ) -> Result<Cel, String> {
+        let mut context = Context::with_env(Arc::clone(&ENV));
+        // A value that is missing matters only where the expression comes to it.
+        let mut missing = None;
+        for (number, (slot, test)) in self.slots.iter().enumerate() {
+            match look_up(slot, *test) {
+                Ok(value) => {
+                    let value: Box<dyn Val> = value
+                        .try_into()
+                        .map_err(|error: ExecutionError| say(&error))?;
+                    context.add_variable_as_val(Slot::name(number), value);
+                }
+                Err(why) => missing = Some(why),
+            }
+        }
+        budget::start(seed);
+        let value = Cel::resolve_val(&self.root, &context);
+        if budget::is_spent() {
+            return Err(TOO_MUCH.to_owned());
+        }
+        match value {
+            Ok(value) => {
+                budget::make(budget::bytes_of(value.as_ref())).map_err(|error| say(&error))?;
+                Cel::try_from(value.as_ref()).map_err(|error| say(&error))
+            }
+            Err(ExecutionError::UndeclaredReference(name))
+                if Slot::number(&name).is_some() && missing.is_some() =>
+            {
+                Err(missing.unwrap_or_default())
+            }
+            Err(error) => Err(say(&error)),
+        }
+    }
+}
+
+/// The parser's first error, with its place.
+fn fault_of(text: &str, error: Option<&ParseError>) -> Fault {
+    let Some(error) = error else {
+        return Fault {
+            code: Code::PolicyExpressions,
+            message: "it cannot be read".to_owned(),
+        };
+    };
+    if error.msg.contains("Recursion limit") {
+        return Fault {
+            code: Code::PolicyCost,
+            message: format!("brackets can be nested {PARSER_DEPTH_MAX} deep at most"),
+        };
+    }
+    let (line, column) = error.pos;
+    let place = super::place_at(text, line, column);
+    let what = error.msg.lines().next().unwrap_or_default();
+    let what: String = what.chars().take(200).collect();
+    Fault {
+        code: Code::PolicyExpressions,
+        message: format!("{place}: {}", what.trim_start_matches("Syntax error: ")),
+    }
+}
+
+fn check_text(text: &str) -> Result<(), Fault> {
+    let dear = |message| Fault {
+        code: Code::PolicyCost,
+        message,
+    };
+    if text.trim().is_empty() {
+        return Err(Fault {
+            code: Code::PolicyExpressions,
+            message: "the expression is empty".to_owned(),
+        });
+    }
+    if text.len() > EXPRESSION_BYTES_MAX {
+        return Err(dear(format!(
+            "an expression has at most {EXPRESSION_BYTES_MAX} bytes, this one has {}",
+            text.len()
+        )));
+    }
+    if operators(text) > OPERATORS_MAX {
+        return Err(dear(format!(
+            "an expression has at most {OPERATORS_MAX} operators, dots and brackets"
+        )));
+    }
+    Ok(())
+}
+
+/// How many operators, dots and brackets there may be at the most; those within texts count, but for the dots
+/// of addresses.
+fn operators(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let is_digit = |at: Option<usize>| {
+        at.and_then(|at| bytes.get(at))
+            .is_some_and(u8::is_ascii_digit)
+    };
+    let signs = bytes.iter().enumerate().filter(|(at, byte)| match byte {
+        b'.' => !(is_digit(at.checked_sub(1)) && is_digit(Some(at + 1))),
+        byte => b"+-*/%!?([{<>=".contains(byte),
+    });
+    signs.count() + text.matches("in").count()
+}
+
+/// What went wrong, for people. Names types and never values: they may be secrets.
+fn say(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::NoSuchOverload(call) => {
+            let types = call.argument_types().join(", ");
+            format!(
+                "{} is not possible with ({types})",
+                operator(call.function())
+            )
+        }
+        ExecutionError::UnsupportedBinaryOperator(name, a, b) => {
+            format!(
+                "{name} is not possible with ({}, {})",
+                a.type_of(),
+                b.type_of()
+            )
+        }
+        ExecutionError::ValuesNotComparable(a, b) => {
+            format!("{} and {} cannot be compared", a.type_of(), b.type_of())
+        }
+        ExecutionError::UnexpectedType { got, want } => format!("got {got}, not {want}"),
+        ExecutionError::NoSuchKey(key) => format!("there is no key `{key}`"),
+        ExecutionError::FunctionError { function, message } => format!("{function}: {message}"),
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+            "division by zero".to_owned()
+        }
+        ExecutionError::Overflow(name, _, _) => format!("the result of {name} is too large"),
+        ExecutionError::IndexOutOfBounds(_) => "there is no element at this index".to_owned(),
+        ExecutionError::DuplicateKey(_) => "a map has a key twice".to_owned(),
+        ExecutionError::UndeclaredReference(name) => format!("`{name}` is not known"),
+        ExecutionError::UnsupportedKeyType(value) => {
+            format!("a {} is no key of a map", value.type_of())
+        }
+        ExecutionError::UnsupportedIndex(index, of) => {
+            format!("a {} is no index of a {}", index.type_of(), of.type_of())
+        }
+        _ => "it cannot be evaluated".to_owned(),
+    }
+}
+
+/// An operator as people write it.
+fn operator(name: &str) -> String {
+    let bare = name.trim_matches(|c| c == '_' || c == '@');
+    format!("`{}`", if bare == "[_]" { "[]" } else { bare })
+}
