@@ -10,6 +10,13 @@ pub const AUTH_FAILURES_PER_MINUTE: u32 = 300;
 pub const CONCURRENCY_MAX: usize = 64;
 /// Bytes of a body: a policy of 64 KiB as a JSON string that escapes every character twice, and room.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a body that brings many items: 100,000 rules of an IP policy with IPv6 networks at their longest,
+/// and room. It costs some 25 MB while it is read.
+pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bodies above [`BODY_BYTES_MAX`] that are read at once, so 100 MB; the next is refused.
+pub const BULK_BODIES_MAX: usize = 4;
+/// When to come back if that many are.
+pub const BULK_RETRY: Duration = Duration::from_secs(2);
 /// HTTP connections at once. Each costs a task and up to [`HEAD_BYTES_MAX`].
 pub const CONNECTIONS_MAX: usize = 1024;
 /// They take at most this part of the process's file descriptors: an eighth.
@@ -32,6 +39,8 @@ pub const REVISION_WAIT: Duration = Duration::from_secs(5);
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// Items of a page, at most and by default, as ngrok has it.
 pub const PAGE_ITEMS_MAX: usize = 100;
+/// Items that one request with a filter looks at: showing and judging one takes some microseconds.
+pub const FILTER_ITEMS_MAX: usize = 5_000;
 /// Keys and addresses with a rate of their own, from which on those that rest are forgotten.
 pub const RATED_MAX: usize = 10_000;
 /// How long a browser may keep the answer to a preflight, as ngrok has it.

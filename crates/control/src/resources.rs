@@ -8,9 +8,13 @@ mod api_keys;
 mod connections;
 mod credentials;
 mod endpoints;
+mod ip_policies;
+mod ip_policy_rules;
 mod sessions;
 pub(crate) mod system;
 mod tunnels;
+mod vault_secrets;
+mod vaults;
 
 use portcullis_model::{Code, Error};
 use utoipa_axum::router::OpenApiRouter;
@@ -42,6 +46,18 @@ pub(crate) fn private() -> OpenApiRouter<App> {
         ))
         .routes(routes!(api_keys::list, api_keys::create))
         .routes(routes!(api_keys::get, api_keys::update, api_keys::delete))
+        .routes(routes!(ip_policies::list, ip_policies::create))
+        .routes(routes!(
+            ip_policies::get,
+            ip_policies::update,
+            ip_policies::delete
+        ))
+        .routes(routes!(ip_policy_rules::list, ip_policy_rules::create))
+        .routes(routes!(
+            ip_policy_rules::get,
+            ip_policy_rules::update,
+            ip_policy_rules::delete
+        ))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::get))
         .routes(routes!(sessions::stop))
@@ -53,6 +69,16 @@ pub(crate) fn private() -> OpenApiRouter<App> {
         .routes(routes!(connections::get, connections::delete))
         .routes(routes!(accounts::list, accounts::create))
         .routes(routes!(accounts::get, accounts::update, accounts::delete))
+        // Vaults and secrets
+        .routes(routes!(vaults::list, vaults::create))
+        .routes(routes!(vaults::get, vaults::update, vaults::delete))
+        .routes(routes!(vaults::secrets))
+        .routes(routes!(vault_secrets::list, vault_secrets::create))
+        .routes(routes!(
+            vault_secrets::get,
+            vault_secrets::update,
+            vault_secrets::delete
+        ))
 }
 
 /// The routes that need none.

@@ -2,12 +2,15 @@
 //! straight into the router; `server.rs` alone opens sockets.
 
 mod conventions;
+mod filter;
 mod harness;
+mod ip_policies;
 mod isolation;
 mod openapi;
 mod others;
 mod paging;
 mod resources;
 mod server;
+mod vaults;
 
 pub(crate) use harness::{Api, Got};

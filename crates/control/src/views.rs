@@ -10,11 +10,13 @@ pub(crate) mod connection;
 pub(crate) mod credential;
 pub(crate) mod endpoint;
 pub(crate) mod endpoint_requests;
+pub(crate) mod ip_policy;
 pub(crate) mod limits;
 pub(crate) mod problem;
 pub(crate) mod session;
 pub(crate) mod system;
 pub(crate) mod tunnel;
+pub(crate) mod vault;
 
 use portcullis_model::{AccountId, Code};
 use serde::Serialize;

@@ -4,6 +4,7 @@
 //! Must never: know a resource.
 
 pub(crate) mod body;
+pub(crate) mod bulk;
 pub(crate) mod caller;
 pub(crate) mod errors;
 pub(crate) mod fields;

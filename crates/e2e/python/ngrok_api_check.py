@@ -135,6 +135,37 @@ def check_api_keys(client, base):
     ok("api_keys", "use-and-revoke")
 
 
+def check_ip_policies(client, base):
+    def create():
+        return client.ip_policies.create(description="check", metadata="m")
+
+    drive("ip_policies", client.ip_policies, create, {"description": "changed", "metadata": "n"})
+
+    policy = client.ip_policies.create()
+    count = iter(range(1, 250))
+
+    def rule():
+        made = client.ip_policy_rules.create(
+            cidr=f"10.{next(count)}.0.0/16", ip_policy_id=policy.id, action="allow", description="check", metadata="m"
+        )
+        read_ref(made.ip_policy, policy.id, base)
+        assert made.action == "allow", made.action
+        return made
+
+    change = {"description": "changed", "cidr": "2001:db8::/32"}
+    drive("ip_policy_rules", client.ip_policy_rules, rule, change)
+    rule()
+    create_rule = client.ip_policy_rules.create
+    for cidr, code in (("10.0.0.1", "1413"), ("10.0.0.1/8", "1409"), ("office", "1406")):
+        refused(lambda: create_rule(cidr=cidr, ip_policy_id=policy.id, action="deny"), 400, f"ERR_NGROK_{code}")
+    refused(lambda: create_rule(cidr="10.0.0.0/8", ip_policy_id=policy.id, action="block"), 400, "ERR_NGROK_1422")
+    refused(lambda: create_rule(cidr="10.3.0.0/16", ip_policy_id=policy.id, action="deny"), 409, "ERR_NGROK_1408")
+    ok("ip_policy_rules", "create-refused")
+    policy.delete()
+    assert policy.id not in {item.ip_policy.id for item in client.ip_policy_rules.list()}
+    ok("ip_policies", "delete-with-rules")
+
+
 def check_endpoints(client, base):
     count = iter(range(20000, 20100))
 
@@ -157,8 +188,12 @@ def check_endpoints(client, base):
     refused(lambda: client.endpoints.create(url=public.url, type="cloud", traffic_policy=POLICY), 409, "ERR_NGROK_18009")
     refused(lambda: client.reserved_addrs.delete(address.id), 409)
     refused(lambda: client.endpoints.create(url="tcp://a.internal:1", type="agent", traffic_policy=POLICY), 400, "ERR_NGROK_248")
-    refused(lambda: client.endpoints.list(filter="obj.type == 'cloud'"), 400, "ERR_NGROK_250")
     ok("endpoints", "create-refused")
+    found = client.endpoints.list(filter=f"obj.url == '{public.url}' && obj.type == 'cloud'")
+    assert [item.id for item in found] == [public.id]
+    assert [item.id for item in client.endpoints.list(filter="obj.type == 'none'")] == []
+    refused(lambda: client.endpoints.list(filter="obj.tpye == 'cloud'"), 400, "ERR_NGROK_250")
+    ok("endpoints", "list-filtered")
     public.delete()
     client.reserved_addrs.delete(address.id)
     pooled = [
@@ -169,6 +204,60 @@ def check_endpoints(client, base):
     for item in pooled:
         item.delete()
     ok("endpoints", "pooling")
+
+
+def check_vaults(client, base):
+    count = iter(range(100))
+
+    def create():
+        return client.vaults.create(name=f"check/vault_{next(count)}", description="check", metadata="m")
+
+    drive("vaults", client.vaults, create, {"description": "changed", "name": "check.renamed"})
+    refused(lambda: client.vaults.create(name="no spaces"), 400, "ERR_NGROK_23000")
+    refused(lambda: client.vaults.create(name=""), 400, "ERR_NGROK_23001")
+    vault = create()
+    refused(lambda: client.vaults.create(name=vault.name), 400, "ERR_NGROK_23004")
+    client.secrets.create(name="inside", value="x", vault_id=vault.id)
+    refused(lambda: client.vaults.delete(vault.id), 400, "ERR_NGROK_23003")
+    ok("vaults", "refused")
+    listed = list(client.vaults.get_secrets_by_vault(vault.id))
+    assert [item.name for item in listed] == ["inside"], listed
+    read_every_field(listed[0])
+    ok("vaults", "get_secrets_by_vault")
+    listed[0].delete()
+    vault.delete()
+
+
+def check_secrets(client, base):
+    count = iter(range(100))
+    vault = client.vaults.create(name="check.secrets")
+
+    def create():
+        made = client.secrets.create(name=f"secret/{next(count)}", value="correct horse", vault_id=vault.id, metadata="m")
+        assert "correct horse" not in repr(vars(made)), made
+        read_ref(made.vault, vault.id, base)
+        assert made.vault_name == vault.name, made
+        read_ref(made.created_by, "ak_", base)
+        return made
+
+    drive("secrets", client.secrets, create, {"description": "changed", "name": "renamed"})
+    named = client.secrets.create(name="by.name", value="x", vault_name=vault.name)
+    assert named.vault.id == vault.id
+    changed = client.secrets.update(named.id, value="another horse")
+    assert "another horse" not in repr(vars(changed)), changed
+    ok("secrets", "update-value")
+    for number, fields in (
+        (24000, {"name": "no spaces", "value": "x", "vault_id": vault.id}),
+        (24001, {"name": "", "value": "x", "vault_id": vault.id}),
+        (24003, {"name": "a", "value": "", "vault_id": vault.id}),
+        (24005, {"name": "by.name", "value": "x", "vault_id": vault.id}),
+        (24008, {"name": "a", "value": "x"}),
+    ):
+        refused(lambda: client.secrets.create(**fields), 400, f"ERR_NGROK_{number}")
+    refused(lambda: client.secrets.create(name="a", value="x", vault_name="none"), 404)
+    ok("secrets", "create-refused")
+    named.delete()
+    vault.delete()
 
 
 def check_tunnels(client, base):
@@ -231,7 +320,10 @@ def main():
         check_reserved_addrs,
         check_credentials,
         check_api_keys,
+        check_ip_policies,
         check_endpoints,
+        check_vaults,
+        check_secrets,
         check_tunnels,
         check_tunnel_sessions,
     ]

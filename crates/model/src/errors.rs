@@ -156,13 +156,13 @@ catalogue! {
     // Policy
     PolicyUnparsable "PTC_POLICY_UNPARSABLE" ngrok 2236 http 400 exit EXIT_FAILURE: "the policy is neither YAML nor JSON of the expected shape" => "See the path and cause in the message.";
     PolicyInvalid "PTC_POLICY_INVALID" ngrok 18002 http 400 exit EXIT_FAILURE: "the policy has errors" => "See each path and cause in the message.";
-    PolicyPhase "PTC_POLICY_PHASE" ngrok 2230 http 400 exit EXIT_FAILURE: "the phase is not possible on a TCP endpoint" => "Use on_tcp_connect.";
+    PolicyPhase "PTC_POLICY_PHASE" ngrok 2230 http 400 exit EXIT_FAILURE: "the phase is not possible on a TCP endpoint" => "Use on_tcp_connect or on_http_request.";
     PolicyAction "PTC_POLICY_ACTION" ngrok 2201 http 400 exit EXIT_FAILURE: "the action is not known" => "See the list in the message.";
     PolicyConfig "PTC_POLICY_CONFIG" ngrok 2204 http 400 exit EXIT_FAILURE: "an action's config has a wrong value" => "See the path and cause in the message.";
     PolicyCidr "PTC_POLICY_CIDR" ngrok 2217 http 400 exit EXIT_FAILURE: "a CIDR is invalid" => "Write the network's base address and mask, such as 10.0.0.0/8.";
     PolicyNoActions "PTC_POLICY_NO_ACTIONS" ngrok 2206 http 400 exit EXIT_FAILURE: "a rule has no actions" => "Give every rule at least one action.";
     PolicyUnreachable "PTC_POLICY_UNREACHABLE" ngrok 2207 http 400 exit EXIT_FAILURE: "an action stands after one that always ends the policy" => "Remove it, or put it before.";
-    PolicyNotTerminating "PTC_POLICY_NOT_TERMINATING" ngrok 2235 http 400 exit EXIT_FAILURE: "a cloud endpoint's policy must end in forward-internal, deny or close-connection" => "Add such an action at the end.";
+    PolicyNotTerminating "PTC_POLICY_NOT_TERMINATING" ngrok 2235 http 400 exit EXIT_FAILURE: "a cloud endpoint's policy must end every connection's way" => "Add a rule without expressions that ends in forward-internal, custom-response, deny or close-connection.";
     PolicyExpressions "PTC_POLICY_EXPRESSIONS" ngrok 2200 http 400 exit EXIT_FAILURE: "an expression or `${…}` cannot be used" => "See the path and cause in the message.";
     PolicyCost "PTC_POLICY_COST" ngrok 2249 http 400 exit EXIT_FAILURE: "an expression could cost more than a connection may" => "Make it shorter, or nest fewer macros.";
     PolicyReference "PTC_POLICY_REFERENCE" ngrok 2216 http 400 exit EXIT_FAILURE: "the policy names what does not exist in the account" => "Create it first, or take the name out.";
@@ -170,8 +170,38 @@ catalogue! {
     PolicyTooLarge "PTC_POLICY_TOO_LARGE" ngrok 2264 http 400 exit EXIT_FAILURE: "the policy has too many rules, entries or bytes" => "Make it smaller; the limits are in the message.";
 
     // IP policies
+    IpPolicyNotFound "PTC_IP_POLICY_NOT_FOUND" ngrok 1402 http 404 exit EXIT_FAILURE: "no such IP policy" => "List them with `portcullis api ip-policies list`.";
+    IpPolicyLimit "PTC_IP_POLICY_LIMIT" ngrok 1410 http 403 exit EXIT_DENIED: "the account has as many IP policies as the server allows" => "Delete one that nothing uses.";
+    IpPolicyInUse "PTC_IP_POLICY_IN_USE" ngrok 1420 http 409 exit EXIT_CONFLICT: "an endpoint's traffic policy still uses the IP policy" => "Take it out of the policies of the endpoints in the message first.";
+    IpRuleInvalid "PTC_IP_RULE_INVALID" ngrok 1406 http 400 exit EXIT_FAILURE: "the rule's CIDR cannot be read" => "Write a network's base address and mask, such as 10.0.0.0/8.";
+    IpRuleMaskMissing "PTC_IP_RULE_MASK_MISSING" ngrok 1413 http 400 exit EXIT_FAILURE: "the rule's CIDR has no mask" => "Write it as the message proposes.";
+    IpRuleNotBase "PTC_IP_RULE_NOT_BASE" ngrok 1409 http 400 exit EXIT_FAILURE: "the rule's CIDR is not the base address of its network" => "Write it as the message proposes.";
+    IpRuleDuplicate "PTC_IP_RULE_DUPLICATE" ngrok 1408 http 409 exit EXIT_CONFLICT: "the IP policy has a rule for the same network" => "Change or delete that rule.";
+    IpRuleFieldMissing "PTC_IP_RULE_FIELD_MISSING" ngrok 1405 http 400 exit EXIT_FAILURE: "the rule lacks a required field" => "Add it.";
+    IpRulePolicyMissing "PTC_IP_RULE_POLICY_MISSING" ngrok 1414 http 400 exit EXIT_FAILURE: "the rule does not say which IP policy it is for" => "Give `ip_policy_id`.";
+    IpRuleActionInvalid "PTC_IP_RULE_ACTION_INVALID" ngrok 1422 http 400 exit EXIT_FAILURE: "the rule's action is neither allow nor deny" => "Use `allow` or `deny`.";
+    IpRuleLimit "PTC_IP_RULE_LIMIT" ngrok 1411 http 403 exit EXIT_DENIED: "the IP policy or the account has as many rules as the server allows" => "Delete some, or join networks into wider ones.";
 
     // Vaults and secrets
+    VaultNameInvalid "PTC_VAULT_NAME_INVALID" ngrok 23000 http 400 exit EXIT_FAILURE: "the vault's name has a character that is not allowed" => "Use letters, digits and `_/.`.";
+    VaultNameMissing "PTC_VAULT_NAME_MISSING" ngrok 23001 http 400 exit EXIT_FAILURE: "a vault needs a name" => "Give `name`.";
+    VaultNameTooLong "PTC_VAULT_NAME_TOO_LONG" ngrok 23002 http 400 exit EXIT_FAILURE: "the vault's name is longer than 128 characters" => "Shorten it.";
+    VaultNotEmpty "PTC_VAULT_NOT_EMPTY" ngrok 23003 http 400 exit EXIT_CONFLICT: "the vault still holds secrets" => "Delete them first; `portcullis api vaults secrets ID` lists them.";
+    VaultExists "PTC_VAULT_EXISTS" ngrok 23004 http 400 exit EXIT_CONFLICT: "the account has a vault of that name" => "Choose another name.";
+    VaultLimit "PTC_VAULT_LIMIT" ngrok 23005 http 403 exit EXIT_DENIED: "the account has as many vaults as it may" => "Delete one.";
+    VaultInUse "PTC_VAULT_IN_USE" ngrok - http 409 exit EXIT_CONFLICT: "the traffic policy of an endpoint reads secrets of the vault by its name" => "Change the policies of the endpoints in the message first.";
+    SecretNameInvalid "PTC_SECRET_NAME_INVALID" ngrok 24000 http 400 exit EXIT_FAILURE: "the secret's name has a character that is not allowed" => "Use letters, digits and `_/.`.";
+    SecretNameMissing "PTC_SECRET_NAME_MISSING" ngrok 24001 http 400 exit EXIT_FAILURE: "a secret needs a name" => "Give `name`.";
+    SecretNameTooLong "PTC_SECRET_NAME_TOO_LONG" ngrok 24002 http 400 exit EXIT_FAILURE: "the secret's name is longer than 128 characters" => "Shorten it.";
+    SecretValueMissing "PTC_SECRET_VALUE_MISSING" ngrok 24003 http 400 exit EXIT_FAILURE: "a secret's value cannot be empty" => "Give `value`.";
+    SecretValueTooLong "PTC_SECRET_VALUE_TOO_LONG" ngrok 24004 http 400 exit EXIT_FAILURE: "the secret's value is longer than 16,384 bytes" => "Shorten it.";
+    SecretExists "PTC_SECRET_EXISTS" ngrok 24005 http 400 exit EXIT_CONFLICT: "the vault has a secret of that name" => "Choose another name, or change the secret that is there.";
+    SecretVaultNotFound "PTC_SECRET_VAULT_NOT_FOUND" ngrok 24006 http 404 exit EXIT_FAILURE: "no vault has that id" => "List the vaults with `portcullis api vaults list`.";
+    SecretLimit "PTC_SECRET_LIMIT" ngrok 24007 http 403 exit EXIT_DENIED: "the vault has as many secrets as it may" => "Delete one, or use another vault.";
+    SecretVaultMissing "PTC_SECRET_VAULT_MISSING" ngrok 24008 http 400 exit EXIT_FAILURE: "a secret needs a vault" => "Give `vault_id` or `vault_name`.";
+    SecretVaultName "PTC_SECRET_VAULT_NAME" ngrok 24009 http 404 exit EXIT_FAILURE: "no vault has that name" => "List the vaults with `portcullis api vaults list`.";
+    SecretInUse "PTC_SECRET_IN_USE" ngrok - http 409 exit EXIT_CONFLICT: "the traffic policy of an endpoint reads the secret" => "Change the policies of the endpoints in the message first.";
+    SecretSealed "PTC_SECRET_SEALED" ngrok - http 500 exit EXIT_STORE: "a secret's value cannot be sealed or opened with the server's master keys" => "Restore `master.key` with every key it held, or set the secret's value anew.";
 
     // What ends connections
     ListenerNoEndpoint "PTC_NO_ENDPOINT" ngrok 3200 http 404 exit EXIT_FAILURE: "no endpoint is online at the address" => "Start the agent, or create the endpoint.";

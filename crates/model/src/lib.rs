@@ -3,6 +3,7 @@
 //!
 //! Must never: do I/O, know tokio, or read a clock. Whoever needs the time or randomness passes it in.
 
+pub mod access;
 pub mod account;
 pub mod acl;
 pub mod address;
@@ -18,7 +19,9 @@ pub mod limits;
 pub mod secret;
 pub mod session;
 pub mod url;
+pub mod vault;
 
+pub use access::{IpAction, IpPolicy, IpPolicyRule};
 pub use account::{Account, Plan};
 pub use address::{AddressKind, ReservedAddr};
 pub use bytes::ByteSize;
@@ -33,3 +36,4 @@ pub use limits::EndpointLimits;
 pub use secret::{Secret, TokenHash};
 pub use session::TunnelSession;
 pub use url::EndpointUrl;
+pub use vault::{Sealed, Vault, VaultSecret};

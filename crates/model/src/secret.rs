@@ -60,6 +60,11 @@ impl<T: Zeroize> fmt::Display for Secret<T> {
     }
 }
 
+/// Wipes a text that held a secret.
+pub fn wipe(text: &mut str) {
+    text.zeroize();
+}
+
 /// SHA-256 of a token's secret part, hexadecimal in the store.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenHash(String);

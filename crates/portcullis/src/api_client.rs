@@ -144,16 +144,11 @@ impl Client {
         for _ in 0..defaults::PAGES_MAX {
             let query = page.query(Some(defaults::PAGE_ITEMS), before.take());
             let answer = self.call(Method::GET, path, &query, None).await?;
-            let more = answer.get("next_page_uri").is_some_and(Value::is_string);
             if let Some(Value::Array(found)) = answer.get(key) {
                 items.extend(found.iter().cloned());
             }
-            before = items
-                .last()
-                .and_then(|item| item.get("id"))
-                .and_then(Value::as_str)
-                .map(str::to_owned);
-            if !more || before.is_none() {
+            before = next_page(&answer);
+            if before.is_none() {
                 break;
             }
         }
@@ -210,6 +205,16 @@ impl Page {
         let filter = self.filter.clone().map(|filter| ("filter", filter));
         limit.into_iter().chain(before).chain(filter).collect()
     }
+}
+
+/// The `before_id` of a list's next page, if there is one. It need not be the last item's: with a filter the
+/// server may have looked further.
+pub(crate) fn next_page(answer: &Value) -> Option<String> {
+    let next = answer.get("next_page_uri")?.as_str()?;
+    let url = reqwest::Url::parse(next).ok()?;
+    url.query_pairs()
+        .find(|(name, _)| name == "before_id")
+        .map(|(_, id)| id.into_owned())
 }
 
 /// No proxy of the environment stands between this machine and itself: it would get the key in the clear.
@@ -337,6 +342,22 @@ mod tests {
             "nonsense",
         ] {
             assert!(checked_url(&access(url)).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_next_page_is_where_the_api_says() {
+        let answer = |next: &str| serde_json::json!({"secrets": [], "next_page_uri": next});
+        let next =
+            answer("http://127.0.0.1:7480/vault_secrets?before_id=secret_1&limit=1&filter=a");
+        assert_eq!(next_page(&next).as_deref(), Some("secret_1"));
+        for none in [
+            serde_json::json!({"next_page_uri": null}),
+            serde_json::json!({}),
+            answer("nonsense"),
+            answer("http://127.0.0.1/x?limit=1"),
+        ] {
+            assert_eq!(next_page(&none), None, "{none}");
         }
     }
 

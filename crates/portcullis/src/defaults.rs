@@ -29,6 +29,10 @@ pub(crate) const PAGE_ITEMS: u32 = 100;
 pub(crate) const PAGES_MAX: u32 = 1_000;
 /// Largest file that is taken as a traffic policy.
 pub(crate) const POLICY_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Largest file of rules of an IP policy; the API takes no more by one request.
+pub(crate) const RULES_FILE_BYTES_MAX: u64 = 8 << 20;
+/// Largest file that is taken as a secret's value: what the API takes, and a line end.
+pub(crate) const SECRET_FILE_BYTES_MAX: u64 = 16 * 1024 + 2;
 /// How often the live status is drawn again.
 pub(crate) const LIVE_REFRESH: Duration = Duration::from_millis(500);
 /// Bytes of log lines that wait to be written: some 20,000 lines. Further ones are dropped and counted.

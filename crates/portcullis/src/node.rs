@@ -6,6 +6,7 @@
 pub(crate) mod announce;
 pub(crate) mod data_dir;
 pub(crate) mod public_host;
+mod seals;
 pub(crate) mod settings;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,6 +28,20 @@ use tokio::time::Instant;
 use crate::config::{ApiTls, ServerConfig};
 use crate::node::data_dir::DataDir;
 use crate::{defaults, environment};
+
+/// The keys that secrets and the CA's key are sealed with.
+const MASTER_KEY_FILE: &str = "master.key";
+
+/// Adds a master key to a data directory that no server uses just now; how many there are then, and where.
+pub(crate) fn add_master_key(config: &ServerConfig) -> Result<(usize, PathBuf), Error> {
+    let dir = config
+        .data_dir
+        .clone()
+        .unwrap_or_else(environment::default_data_dir);
+    let data = DataDir::open(&dir)?;
+    let path = data.path().join(MASTER_KEY_FILE);
+    Ok((MasterKey::add(&path)?, path))
+}
 
 /// One of the server's own endpoints.
 #[derive(Debug)]
@@ -207,11 +222,15 @@ impl Ground {
         let host = config.host.clone().unwrap_or_else(public_host::find);
         tracing::info!(config = %config.effective(data.path(), &host), "configuration in force");
         let node = node_id(config, &data)?;
-        let settings = settings::registry(config, &node, &host)?;
+        let master = Arc::new(MasterKey::load_or_create(
+            &data.path().join(MASTER_KEY_FILE),
+        )?);
+        let mut settings = settings::registry(config, &node, &host)?;
+        settings.sealer = Some(Arc::new(seals::Seals(Arc::clone(&master))));
         let store = SqliteStore::open(data.path().join("store.sqlite"))?;
         let registry = Registry::open(Arc::new(store), settings, Clock::system()).await?;
         let bootstrap = registry.bootstrap().await?;
-        let master = MasterKey::load_or_create(&data.path().join("master.key"))?;
+        seals::reseal(&registry).await?;
         let authority = CertAuthority::load_or_create(data.path(), &master)?;
         Ok(Self {
             data,

@@ -37,6 +37,15 @@ pub const DESCRIPTION_BYTES_MAX: usize = 255;
 pub const METADATA_BYTES_MAX: usize = 4_096;
 /// Bytes of a traffic policy text.
 pub const POLICY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a secret's value: room for a private key with its chain of certificates.
+pub const SECRET_BYTES_MAX: usize = 16 * 1024;
+/// Vaults of one account.
+pub const VAULTS_MAX: usize = 100;
+/// Secrets of one vault. All of an account's together cost every node at most 800 MiB; a hundred passwords
+/// cost it some 50 KiB.
+pub const VAULT_SECRETS_MAX: usize = 500;
+/// Secrets that one write seals anew: with the largest values 2 MiB of records.
+pub const RESEAL_PER_WRITE_MAX: usize = 64;
 /// Characters of an account's name.
 pub const NAME_CHARS_MAX: usize = 64;
 /// Characters of an endpoint's name: room for `namespace/name` of Kubernetes.
@@ -62,3 +71,16 @@ pub const TAKEOVERS_MAX: u32 = 10;
 pub const TAKEOVER_WINDOW: Duration = Duration::from_secs(30);
 /// Size of the database's write-ahead log, in pages, at which it is folded back (4 MiB).
 pub const WAL_PAGES_MAX: u32 = 1_000;
+/// IP policies of one account.
+pub const IP_POLICIES_MAX: usize = 1_000;
+/// Rules of one IP policy. A rule costs about 350 bytes of memory and as much on disk.
+pub const IP_POLICY_RULES_MAX: usize = 100_000;
+/// Rules of all IP policies of one account: about 140 MB of memory and disk at most.
+pub const ACCOUNT_IP_RULES_MAX: usize = 200_000;
+/// Wrong rules of one request that its refusal names.
+pub const IP_RULE_PROBLEMS_SHOWN: usize = 20;
+/// Endpoints that a refused deletion names.
+pub const USERS_SHOWN: usize = 5;
+/// Records in one piece of a snapshot's table. A change copies one piece and the list of pieces: of
+/// 100,000 records 400 pieces, so that neither outweighs the other.
+pub const TABLE_PIECE_MAX: usize = 256;

@@ -5,6 +5,7 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 
+use portcullis_model::id::{IpPolicyId, IpPolicyRuleId, SecretId, VaultId};
 use portcullis_model::{
     AccountId, AddrId, AgentId, ApiKeyId, Binding, CredentialId, Endpoint, EndpointId, EndpointUrl,
     SessionId,
@@ -16,7 +17,11 @@ pub(crate) const FIRST_ACCOUNT: &str = "meta/first_account";
 pub(crate) const ADMIN_KEYS: &str = "admin/";
 
 /// The kinds of records that accounts own, for "all of an account's".
-pub(crate) const OWNED: [&str; 6] = ["key", "cred", "addr", "endpoint", "session", "agent"];
+pub(crate) const OWNED: [&str; 10] = [
+    "key", "cred", "addr", "endpoint", "session", "agent", // what connects, and where
+    "ipp", "ipr", // IP policies
+    "vault", "secret",
+];
 
 /// Keys of one kind of one account.
 pub(crate) fn owned(kind: &str, account: &AccountId) -> String {
@@ -58,6 +63,33 @@ pub(crate) fn session(account: &AccountId, id: &SessionId) -> String {
 
 pub(crate) fn agent(account: &AccountId, id: &AgentId) -> String {
     record("agent", account, id)
+}
+
+pub(crate) fn ip_policy(account: &AccountId, id: &IpPolicyId) -> String {
+    record("ipp", account, id)
+}
+
+/// Rules stand under their policy.
+pub(crate) fn ip_rule(account: &AccountId, policy: &IpPolicyId, id: &IpPolicyRuleId) -> String {
+    format!("ipr/{account}/{policy}/{id}")
+}
+
+pub(crate) fn vault(account: &AccountId, id: &VaultId) -> String {
+    record("vault", account, id)
+}
+
+pub(crate) fn vault_secret(account: &AccountId, id: &SecretId) -> String {
+    record("secret", account, id)
+}
+
+/// Makes names of vaults unique in an account. Names may hold slashes: nothing comes behind one.
+pub(crate) fn vault_name(account: &AccountId, name: &str) -> String {
+    format!("uniq/vault/{account}/{name}")
+}
+
+/// Makes names of secrets unique in a vault.
+pub(crate) fn secret_name(account: &AccountId, vault: &VaultId, name: &str) -> String {
+    format!("uniq/secret/{account}/{vault}/{name}")
 }
 
 fn record(kind: &str, account: &AccountId, id: &dyn Display) -> String {

@@ -17,6 +17,7 @@ mod memory;
 mod records;
 pub mod registry;
 pub mod requests;
+mod sealer;
 pub mod settings;
 pub mod snapshot;
 mod sqlite;
@@ -33,7 +34,13 @@ pub use requests::{
     DirectSpec, EndpointUpdate, NewAccount, NewAddress, NewApiKey, NewCloudEndpoint, NewCredential,
     NewSession,
 };
+pub use requests::{IpPolicyUpdate, IpRuleSpec, IpRuleUpdate, NewIpPolicy, NewIpRule};
+pub use sealer::Sealer;
 pub use settings::{IpPool, PoolIp, PortRange, PortRanges, Settings, SharedHost};
 
 pub use snapshot::{EndpointEntry, Listen, Pool, Snapshot};
 pub use sqlite::SqliteStore;
+
+// Vaults and secrets
+pub use requests::{NewSecret, NewVault, SecretUpdate, VaultOf, VaultUpdate};
+pub use snapshot::SecretEntry;

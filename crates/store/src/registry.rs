@@ -15,11 +15,16 @@ mod directs;
 mod draft;
 mod endpoints;
 mod follow;
+mod ip_policies;
 mod places;
 mod presence;
 mod sessions;
 mod sweep;
 mod takeover;
+
+// Vaults and secrets
+mod secret_uses;
+mod vaults;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -5,7 +5,10 @@
 use std::net::IpAddr;
 
 use portcullis_model::endpoint::ProxyVersion;
-use portcullis_model::{AddressKind, AgentId, Binding, CredentialId, EndpointLimits, Secret};
+use portcullis_model::id::{IpPolicyId, VaultId};
+use portcullis_model::{
+    AddressKind, AgentId, ApiKeyId, Binding, CredentialId, EndpointLimits, IpAction, Secret,
+};
 
 /// An account to make.
 #[derive(Debug, Clone, Default)]
@@ -236,4 +239,126 @@ pub struct DirectSpec {
     pub metadata: String,
     /// Limits that differ from the server's.
     pub limits: EndpointLimits,
+}
+
+/// An IP policy to make.
+#[derive(Debug, Clone, Default)]
+pub struct NewIpPolicy {
+    /// At most 255 bytes.
+    pub description: String,
+    /// At most 4,096 bytes.
+    pub metadata: String,
+    /// Its first rules, made by the same write.
+    pub rules: Vec<IpRuleSpec>,
+}
+
+/// Changes to an IP policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IpPolicyUpdate {
+    /// At most 255 bytes.
+    pub description: Option<String>,
+    /// At most 4,096 bytes.
+    pub metadata: Option<String>,
+    /// Replaces all rules by one write; a rule that stays as it was keeps its id and texts.
+    pub rules: Option<Vec<IpRuleSpec>>,
+}
+
+/// A rule among many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IpRuleSpec {
+    /// A network's base address and mask, as the user wrote it.
+    pub cidr: String,
+    /// What it does.
+    pub action: IpAction,
+}
+
+/// A rule of an IP policy to make.
+#[derive(Debug, Clone)]
+pub struct NewIpRule {
+    /// The policy.
+    pub policy: IpPolicyId,
+    /// A network's base address and mask, as the user wrote it.
+    pub cidr: String,
+    /// What it does.
+    pub action: IpAction,
+    /// At most 255 bytes.
+    pub description: String,
+    /// At most 4,096 bytes.
+    pub metadata: String,
+}
+
+/// Changes to a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IpRuleUpdate {
+    /// Another network.
+    pub cidr: Option<String>,
+    /// At most 255 bytes.
+    pub description: Option<String>,
+    /// At most 4,096 bytes.
+    pub metadata: Option<String>,
+}
+
+// Vaults and secrets
+
+/// A vault to make.
+#[derive(Debug, Clone, Default)]
+pub struct NewVault {
+    /// Unique in the account; letters, digits and `_/.`.
+    pub name: String,
+    /// At most 255 bytes.
+    pub description: String,
+    /// At most 4,096 bytes.
+    pub metadata: String,
+    /// The API key that asks.
+    pub by: Option<ApiKeyId>,
+}
+
+/// Changes to a vault.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VaultUpdate {
+    /// Not while a policy reads secrets by the old one.
+    pub name: Option<String>,
+    /// At most 255 bytes.
+    pub description: Option<String>,
+    /// At most 4,096 bytes.
+    pub metadata: Option<String>,
+}
+
+/// Which vault a new secret goes into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultOf {
+    /// By its id.
+    Id(VaultId),
+    /// By its name.
+    Name(String),
+}
+
+/// A secret to make.
+#[derive(Debug, Clone)]
+pub struct NewSecret {
+    /// The vault it goes into.
+    pub vault: VaultOf,
+    /// Unique in the vault; letters, digits and `_/.`.
+    pub name: String,
+    /// The value: 1 to 16,384 bytes.
+    pub value: Secret,
+    /// At most 255 bytes.
+    pub description: String,
+    /// At most 4,096 bytes.
+    pub metadata: String,
+    /// The API key that asks.
+    pub by: Option<ApiKeyId>,
+}
+
+/// Changes to a secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecretUpdate {
+    /// Not while a policy reads it by the old one.
+    pub name: Option<String>,
+    /// The new value; policies read it from their next connection on.
+    pub value: Option<Secret>,
+    /// At most 255 bytes.
+    pub description: Option<String>,
+    /// At most 4,096 bytes.
+    pub metadata: Option<String>,
 }

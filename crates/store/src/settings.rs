@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_model::{Account, Code, Error, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::defaults;
+use crate::sealer::Sealer;
 
 /// Settings of one node's registry.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct Settings {
     pub session_endpoints_max: u32,
     /// The node's lease.
     pub lease_ttl: Duration,
+    /// Seals the values of secrets; without one there can be none.
+    pub sealer: Option<Arc<dyn Sealer>>,
 }
 
 impl Settings {
@@ -51,6 +55,7 @@ impl Settings {
             address_rest: defaults::ADDRESS_REST,
             session_endpoints_max: defaults::SESSION_ENDPOINTS_MAX,
             lease_ttl: defaults::NODE_LEASE_TTL,
+            sealer: None,
         }
     }
 

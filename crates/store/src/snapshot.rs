@@ -6,13 +6,17 @@
 
 mod apply;
 mod index;
+mod ip;
 mod table;
+mod vaults;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use portcullis_model::access::{IpPolicy, IpPolicyRule};
+use portcullis_model::id::{IpPolicyId, IpPolicyRuleId};
 use portcullis_model::{
     Account, AccountId, AddrId, AddressKind, AgentId, ApiKey, ApiKeyId, Binding, Credential,
     CredentialId, Endpoint, EndpointId, EndpointUrl, Error, Plan, ReservedAddr, SessionId,
@@ -23,6 +27,7 @@ use portcullis_policy::Policy;
 use crate::records::{AgentRecord, Claim};
 use crate::settings::Settings;
 pub(crate) use table::Table;
+pub use vaults::SecretEntry;
 
 /// An endpoint with what the data path needs ready-made. It dereferences to the record.
 #[derive(Debug)]
@@ -86,6 +91,10 @@ pub struct Snapshot {
     endpoints: Table<EndpointId, EndpointEntry>,
     sessions: Table<SessionId, TunnelSession>,
     agents: Table<(AccountId, AgentId), AgentRecord>,
+    ip_policies: Table<IpPolicyId, IpPolicy>,
+    ip_rules: Table<IpPolicyRuleId, IpPolicyRule>,
+    /// The same rules by policy, for duplicates, counts and sets of networks.
+    ip_rules_of: Table<IpPolicyId, ip::RulesOf>,
     claims: Table<(u16, Arc<str>), Claim>,
     /// Claims of whole hosts and IPs, as `host/NAME` and `ip/IP`.
     place_claims: Table<Arc<str>, Claim>,
@@ -94,6 +103,7 @@ pub struct Snapshot {
     internal: Arc<HashMap<AccountId, Arc<Hosts>>>,
     /// IP that this node listens on for a `host` address → that address's host.
     dedicated: Arc<HashMap<IpAddr, Arc<str>>>,
+    vaults: vaults::Vaults,
 }
 
 impl Snapshot {

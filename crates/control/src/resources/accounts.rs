@@ -13,12 +13,12 @@ use crate::web::{Answer, Body, Caller, Changes, Id, Refusal, Reply};
     params(
         ("limit" = Option<u32>, Query, description = "1 to 100, default 100"),
         ("before_id" = Option<String>, Query, description = "the last id of the page before"),
-        ("filter" = Option<String>, Query, description = "not supported yet"),
+        ("filter" = Option<String>, Query, description = "a CEL expression over `obj`; only what it is true of"),
     ),
     responses((status = 200, description = "A page.", body = AccountList)))]
 pub(crate) async fn list(caller: Caller) -> Answer {
     caller.must_be_admin()?;
-    let page = Page::<AccountId>::of(&caller)?;
+    let page = Page::<AccountId>::of::<AccountView>(&caller)?;
     let accounts = caller.snapshot.accounts().rev();
     let paged = page.cut(
         &caller,

@@ -16,11 +16,11 @@ use crate::web::{Answer, Body, Caller, Changes, Id, Reply};
     params(
         ("limit" = Option<u32>, Query, description = "1 to 100, default 100"),
         ("before_id" = Option<String>, Query, description = "the last id of the page before"),
-        ("filter" = Option<String>, Query, description = "not supported yet"),
+        ("filter" = Option<String>, Query, description = "a CEL expression over `obj`; only what it is true of"),
     ),
     responses((status = 200, description = "A page.", body = ReservedAddrList)))]
 pub(crate) async fn list(caller: Caller) -> Answer {
-    let page = Page::<AddrId>::of(&caller)?;
+    let page = Page::<AddrId>::of::<AddressView>(&caller)?;
     let addresses = caller.snapshot.addresses(&caller.account).rev();
     let paged = page.cut(
         &caller,

@@ -16,11 +16,11 @@ use crate::web::{Answer, Caller, Id, Reply};
     params(
         ("limit" = Option<u32>, Query, description = "1 to 100, default 100"),
         ("before_id" = Option<String>, Query, description = "the last id of the page before"),
-        ("filter" = Option<String>, Query, description = "not supported yet"),
+        ("filter" = Option<String>, Query, description = "a CEL expression over `obj`; only what it is true of"),
     ),
     responses((status = 200, description = "A page.", body = ConnectionList)))]
 pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Answer {
-    let page = Page::<ConnectionId>::of(&caller)?;
+    let page = Page::<ConnectionId>::of::<ConnectionView>(&caller)?;
     let mut live = own(&app, &caller);
     live.sort_by(|one, other| other.id.cmp(&one.id));
     let paged = page.cut(

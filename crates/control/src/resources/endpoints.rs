@@ -15,13 +15,13 @@ use crate::web::{Answer, Body, Caller, Changes, Id, Reply};
     params(
         ("limit" = Option<u32>, Query, description = "1 to 100, default 100"),
         ("before_id" = Option<String>, Query, description = "the last id of the page before"),
-        ("filter" = Option<String>, Query, description = "not supported yet"),
+        ("filter" = Option<String>, Query, description = "a CEL expression over `obj`; only what it is true of"),
         ("id" = Option<Vec<String>>, Query, description = "only these ids; may be repeated"),
         ("url" = Option<Vec<String>>, Query, description = "only these URLs; may be repeated"),
     ),
     responses((status = 200, description = "A page.", body = EndpointList)))]
 pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Answer {
-    let page = Page::<EndpointId>::of(&caller)?;
+    let page = Page::<EndpointId>::of::<EndpointView>(&caller)?;
     let ids: Vec<&str> = caller.parameters("id").collect();
     let urls: Vec<&str> = caller.parameters("url").collect();
     let endpoints = caller

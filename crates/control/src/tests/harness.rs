@@ -11,11 +11,12 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use portcullis_model::id::ConnectionId;
 use portcullis_model::{
-    AccountId, AgentId, Code, CredentialId, EndpointId, Error, Secret, SessionId, Timestamp,
-    TunnelSession,
+    AccountId, AgentId, Code, CredentialId, EndpointId, Error, Sealed, Secret, SessionId,
+    Timestamp, TunnelSession,
 };
-use portcullis_store::SqliteStore;
+use portcullis_net::seal::MasterKey;
 use portcullis_store::{BindSpec, Clock, NewSession, Registry, Settings};
+use portcullis_store::{Sealer, SqliteStore};
 use portcullis_telemetry::{
     ConnectionView, DrainOutcome, EndpointState, EndpointStatus, NodeCommands, Records,
     UpstreamFailure,
@@ -32,6 +33,24 @@ use crate::web::Peer;
 pub(crate) const HOST: &str = "edge.example.net";
 /// A policy that a cloud endpoint may have.
 pub(crate) const DENY: &str = r#"{"on_tcp_connect":[{"actions":[{"type":"deny"}]}]}"#;
+
+/// Seals with a master key, as a node does.
+#[derive(Debug)]
+struct Seals(MasterKey);
+
+impl Sealer for Seals {
+    fn seal(&self, plain: &[u8], place: &str) -> Result<Sealed, Error> {
+        Ok(Sealed::new(&self.0.seal_for(plain, place)?))
+    }
+
+    fn open(&self, sealed: &Sealed, place: &str) -> Result<Secret<Vec<u8>>, Error> {
+        self.0.open_for(&sealed.bytes().unwrap_or_default(), place)
+    }
+
+    fn is_newest(&self, sealed: &Sealed) -> bool {
+        self.0.is_newest(&sealed.bytes().unwrap_or_default())
+    }
+}
 
 /// A node that remembers what it was told.
 #[derive(Default)]
@@ -161,7 +180,9 @@ impl Api {
     pub(crate) async fn with(change: impl FnOnce(&mut ControlConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(dir.path().join("store.sqlite")).unwrap());
-        let settings = Settings::new("node-1", "eu", HOST);
+        let key = MasterKey::load_or_create(&dir.path().join("master.key")).unwrap();
+        let mut settings = Settings::new("node-1", "eu", HOST);
+        settings.sealer = Some(Arc::new(Seals(key)));
         let registry = Registry::open(store, settings, Clock::system())
             .await
             .unwrap();

@@ -21,6 +21,12 @@ async fn another_accounts_objects_are_not_found() {
         .id();
     let credential = api.post("/credentials", json!({})).await.id();
     let key = api.post("/api_keys", json!({})).await.id();
+    let policy = api.post("/ip_policies", json!({})).await.id();
+    let rule = json!({"ip_policy_id": policy, "cidr": "10.0.0.0/8", "action": "allow"});
+    let rule = api.post("/ip_policy_rules", rule).await.id();
+    let vault = api.post("/vaults", json!({"name": "v"})).await.id();
+    let secret = json!({"name": "s", "value": "x", "vault_id": vault});
+    let secret = api.post("/vault_secrets", secret).await.id();
     let live = connection(1, &api.account);
     api.node.live.lock().unwrap().push(live.clone());
     let (_, other) = api.another("other").await;
@@ -33,6 +39,10 @@ async fn another_accounts_objects_are_not_found() {
         (format!("/reserved_addrs/{address}"), true),
         (format!("/credentials/{credential}"), true),
         (format!("/api_keys/{key}"), true),
+        (format!("/ip_policies/{policy}"), true),
+        (format!("/ip_policy_rules/{rule}"), true),
+        (format!("/vaults/{vault}"), true),
+        (format!("/vault_secrets/{secret}"), true),
         (format!("/connections/{}", live.id), false),
     ] {
         for method in ["GET", "PATCH", "DELETE"] {
@@ -56,6 +66,7 @@ async fn another_accounts_objects_are_not_found() {
         ("POST", format!("{session}/restart")),
         ("POST", format!("{session}/update")),
         ("GET", format!("/tunnels/tn_{}", agent_endpoint.ksuid())),
+        ("GET", format!("/vaults/{vault}/secrets")),
     ] {
         let got = api.send(request(method, &path, &other, None)).await;
         assert_eq!(
@@ -65,7 +76,7 @@ async fn another_accounts_objects_are_not_found() {
         );
         tried += 1;
     }
-    assert_eq!(tried, 22);
+    assert_eq!(tried, 35);
     assert!(
         api.node.stopped.lock().unwrap().is_empty() && api.node.ended.lock().unwrap().is_empty()
     );
@@ -81,11 +92,16 @@ async fn lists_hold_the_accounts_own() {
     let session = api.session().await;
     api.agent_endpoint(&session).await;
     api.post("/reserved_addrs", json!({})).await;
+    let rules = json!({"rules": [{"cidr": "10.0.0.0/8", "action": "allow"}]});
+    api.post("/ip_policies", rules).await;
     api.node
         .live
         .lock()
         .unwrap()
         .push(connection(1, &api.account));
+    let vault = api.post("/vaults", json!({"name": "v"})).await.id();
+    let secret = json!({"name": "s", "value": "x", "vault_id": vault});
+    api.post("/vault_secrets", secret).await;
     let mut unrouted = connection(2, &api.account);
     unrouted.account = None;
     api.node.live.lock().unwrap().push(unrouted);
@@ -97,6 +113,10 @@ async fn lists_hold_the_accounts_own() {
         ("tunnel_sessions", "tunnel_sessions", 0),
         ("tunnels", "tunnels", 0),
         ("connections", "connections", 0),
+        ("ip_policies", "ip_policies", 0),
+        ("ip_policy_rules", "ip_policy_rules", 0),
+        ("vaults", "vaults", 0),
+        ("vault_secrets", "secrets", 0),
         ("api_keys", "keys", 1),
     ] {
         let theirs = api.get_as(&other, &format!("/{collection}")).await;

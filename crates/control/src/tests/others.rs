@@ -310,16 +310,27 @@ async fn every_write_leaves_a_line_that_holds_no_secret() {
     api.get(&path).await;
     api.delete(&path).await;
     api.delete(&path).await;
+    let value = "correct horse battery staple";
+    api.post("/vaults", json!({"name": "v"})).await;
+    let body = json!({"name": "s", "value": value, "vault_name": "v"});
+    let secret = api.post("/vault_secrets", body.clone()).await;
+    let refused = api.post("/vault_secrets", body).await;
+    assert_eq!(refused.code(), "PTC_SECRET_EXISTS");
+    let body = json!({"value": value, "vaule": value});
+    let at = format!("/vault_secrets/{}", secret.id());
+    let refused = api.patch(&at, body).await;
+    assert_eq!(refused.code(), "PTC_API_UNKNOWN_FIELD");
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     for secret in [made.body["token"].as_str().unwrap(), &api.admin] {
         assert!(!text.contains(secret.split_once('_').unwrap().1), "{text}");
     }
+    assert!(!text.contains(value), "{text}");
     let audit: Vec<serde_json::Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .filter(|line: &serde_json::Value| line["target"] == "audit")
         .collect();
-    assert_eq!(audit.len(), 3, "{text}");
+    assert_eq!(audit.len(), 7, "{text}");
     let key = api.registry.authenticate_api_key(&api.admin).unwrap();
     for line in &audit {
         assert_eq!(line["fields"]["key"], key.id.as_str());

@@ -21,7 +21,7 @@ pub(crate) struct EndpointCreate {
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     kind: Option<String>,
-    /// YAML or JSON; must end in `forward-internal`, `deny` or `close-connection`.
+    /// YAML or JSON; must end in `forward-internal`, `custom-response`, `deny` or `close-connection`.
     #[schema(required, nullable = false)]
     traffic_policy: Option<String>,
     /// At most one of `public`, `internal`, `kubernetes`; inferred from the URL when absent.

@@ -70,7 +70,7 @@ impl FromRequest<App> for NoBody {
 
 /// The id that the path names. ngrok's JavaScript client says it again in the body of updates, and
 /// sends it bare with the actions.
-async fn id_of_path(request: Request, app: &App) -> (Request, String) {
+pub(super) async fn id_of_path(request: Request, app: &App) -> (Request, String) {
     let (mut head, body) = request.into_parts();
     let params = RawPathParams::from_request_parts(&mut head, app).await;
     let id = params
@@ -80,7 +80,7 @@ async fn id_of_path(request: Request, app: &App) -> (Request, String) {
 }
 
 /// Takes the path's own id out of a body; another one is a mistake.
-fn take_id(object: &mut Map<String, Value>, id: &str) -> Result<(), Refusal> {
+pub(super) fn take_id(object: &mut Map<String, Value>, id: &str) -> Result<(), Refusal> {
     match object.remove("id") {
         Some(Value::String(other)) if other != id => {
             let message = "`id` in the body is another than the path's; leave it out";
@@ -97,7 +97,7 @@ async fn object(request: Request, app: &App) -> Result<Map<String, Value>, Refus
     parse(&bytes)
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Err(Refusal::of(Code::ApiContentTypeMissing));
     };
@@ -113,7 +113,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     ))
 }
 
-async fn read(body: axum::body::Body, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
+pub(super) async fn read(body: axum::body::Body, bytes_max: usize) -> Result<Vec<u8>, Refusal> {
     match Limited::new(body, bytes_max).collect().await {
         Ok(collected) => Ok(collected.to_bytes().into()),
         Err(cause) if cause.is::<LengthLimitError>() => Err(Refusal::new(

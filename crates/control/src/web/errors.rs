@@ -112,6 +112,8 @@ fn number_of(code: Code, resource: &str) -> Option<u32> {
     match (resource, code) {
         ("reserved_addrs", Code::ApiEmptyUpdate) => Some(506),
         ("credentials", Code::ApiEmptyUpdate) => Some(606),
+        ("ip_policies", Code::ApiEmptyUpdate) => Some(1_400),
+        ("ip_policy_rules", Code::DescriptionTooLong) => Some(1_421),
         ("endpoints", Code::DescriptionTooLong) => Some(18_012),
         ("endpoints", Code::MetadataTooLong) => Some(18_013),
         ("credentials", Code::DescriptionTooLong) => Some(604),

@@ -233,6 +233,7 @@ fn legal_parameters(method: &Method, path: &str) -> Vec<&'static str> {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match path {
         "/endpoints" if reads => [&PARAMETERS[..], &["id", "url"]].concat(),
+        "/vaults/{id}/secrets" if reads => PARAMETERS.to_vec(),
         "/accounts/{id}" if *method == Method::DELETE => vec!["force"],
         _ if reads && !path.contains('{') => PARAMETERS.to_vec(),
         _ => Vec::new(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use portcullis_model::{ApiKeyId, Code};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::errors::Refusal;
 use crate::defaults;
@@ -21,6 +22,7 @@ pub(crate) struct Limits {
     failures: DefaultKeyedRateLimiter<IpAddr>,
     concurrency_max: usize,
     running: Arc<Mutex<HashMap<ApiKeyId, usize>>>,
+    bulk: Semaphore,
 }
 
 /// One request under way; dropping it makes room for another.
@@ -45,6 +47,7 @@ impl Limits {
             failures: RateLimiter::keyed(per_minute(failures)),
             concurrency_max,
             running: Arc::default(),
+            bulk: Semaphore::new(defaults::BULK_BODIES_MAX),
         }
     }
 
@@ -83,6 +86,14 @@ impl Limits {
                 "too many requests without a valid key came from this address",
                 wait,
             ))
+        })
+    }
+
+    /// Takes one of the places of large bodies, whosever they are.
+    pub(crate) fn start_bulk(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.bulk.try_acquire().map_err(|_| {
+            let message = "as many large bodies are being read as the server allows";
+            Refusal::new(Code::ApiConcurrency, message).retry_after(defaults::BULK_RETRY)
         })
     }
 

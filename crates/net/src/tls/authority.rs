@@ -55,7 +55,13 @@ impl CertAuthority {
         };
         match (read(&certificate_path)?, read(&key_path)?) {
             (Some(pem), Some(sealed)) => {
-                Self::from_files(pem, &key.open(&sealed)?, &certificate_path)
+                let plain = key.open(&sealed)?;
+                let authority = Self::from_files(pem, plain.expose(), &certificate_path)?;
+                if !key.is_newest(&sealed) {
+                    files::write(&key_path, &key.seal(plain.expose())?, 0o600)?;
+                    tracing::info!(path = %key_path.display(), "sealed with the newest master key");
+                }
+                Ok(authority)
             }
             (Some(_), None) => {
                 let text = format!(
@@ -66,7 +72,7 @@ impl CertAuthority {
             }
             // A first start that was cut short, or a certificate that was lost: join strings pin the key.
             (None, Some(sealed)) => {
-                let pair = KeyPair::try_from(key.open(&sealed)?.as_slice())
+                let pair = KeyPair::try_from(key.open(&sealed)?.expose().as_slice())
                     .map_err(|error| invalid(&key_path, &error))?;
                 Self::create(&certificate_path, pair)
             }

@@ -7,8 +7,12 @@ pub(crate) mod common;
 pub(crate) mod connections;
 pub(crate) mod credentials;
 pub(crate) mod endpoints;
+pub(crate) mod ip_policies;
+pub(crate) mod ip_policy_rules;
 pub(crate) mod reserved_addrs;
 pub(crate) mod tunnel_sessions;
+pub(crate) mod vault_secrets;
+pub(crate) mod vaults;
 
 use clap::Subcommand;
 
@@ -30,12 +34,24 @@ pub(crate) enum Resource {
     /// Keys to this API.
     #[command(subcommand)]
     ApiKeys(api_keys::Verb),
+    /// Networks under one id, which traffic policies name.
+    #[command(subcommand)]
+    IpPolicies(ip_policies::Verb),
+    /// The networks of IP policies, one by one.
+    #[command(subcommand)]
+    IpPolicyRules(ip_policy_rules::Verb),
     /// Connected agents.
     #[command(subcommand)]
     TunnelSessions(tunnel_sessions::Verb),
     /// Client connections that are open now.
     #[command(subcommand)]
     Connections(connections::Verb),
+    /// Secrets under one name.
+    #[command(subcommand)]
+    Vaults(vaults::Verb),
+    /// What traffic policies read with secrets.get.
+    #[command(subcommand)]
+    VaultSecrets(vault_secrets::Verb),
 }
 
 /// Asks the API.
@@ -49,8 +65,12 @@ pub(crate) fn run(resource: Resource) -> Result<(), Failure> {
             Resource::ReservedAddrs(verb) => reserved_addrs::run(verb).await,
             Resource::Credentials(verb) => credentials::run(verb).await,
             Resource::ApiKeys(verb) => api_keys::run(verb).await,
+            Resource::IpPolicies(verb) => ip_policies::run(verb).await,
+            Resource::IpPolicyRules(verb) => ip_policy_rules::run(verb).await,
             Resource::TunnelSessions(verb) => tunnel_sessions::run(verb).await,
             Resource::Connections(verb) => connections::run(verb).await,
+            Resource::Vaults(verb) => vaults::run(verb).await,
+            Resource::VaultSecrets(verb) => vault_secrets::run(verb).await,
         }
     })
 }

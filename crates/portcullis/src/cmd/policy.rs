@@ -19,7 +19,7 @@ pub(crate) enum Verb {
     /// Check a document: every problem at once, each with its path.
     Check(CheckArgs),
     /// Say what a policy would do to a connection.
-    Test(test::TestArgs),
+    Test(Box<test::TestArgs>),
 }
 
 /// The type of the endpoint that the policy is for.

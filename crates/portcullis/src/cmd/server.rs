@@ -16,7 +16,7 @@ use crate::config::server::Listen;
 use crate::config::{DirectEndpoint, LogFormat, ServerConfig};
 use crate::failure::Failure;
 use crate::logging::{self, Filter, Target};
-use crate::node::{Direct, Server, announce};
+use crate::node::{self, Direct, Server, announce};
 use crate::runtimes::Runtimes;
 use crate::signals::{Received, Signals};
 use crate::{defaults, output};
@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// Run a small demo service as well, at a random address.
     #[arg(long)]
     demo: bool,
+    /// Add a key to master.key, with which the next start seals everything anew, and end.
+    #[arg(long)]
+    rotate_master_key: bool,
     /// Where log lines go: stderr, false, or a file.
     #[arg(long, value_name = "TARGET")]
     log: Option<Target>,
@@ -114,6 +117,14 @@ impl Args {
 /// Why it could not start.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let mut config = args.settle()?;
+    if args.rotate_master_key {
+        let (keys, path) = node::add_master_key(&config)?;
+        output::line(&format!(
+            "{} has {keys} keys; the next start seals everything with the newest",
+            path.display()
+        ));
+        return Ok(());
+    }
     let level = config
         .log_level
         .clone()

@@ -3,7 +3,7 @@
 use portcullis_model::{Account, AccountId, Code, Error};
 
 use super::draft::Draft;
-use super::{Registry, Written, claims};
+use super::{Registry, Written, claims, ip_policies, vaults};
 use crate::keys;
 use crate::requests::{AccountUpdate, NewAccount};
 use crate::settings::Settings;
@@ -115,6 +115,8 @@ fn delete(draft: &mut Draft<'_>, id: &AccountId, force: bool) -> Result<(), Erro
         ("addresses", snapshot.addresses(id).count()),
         ("credentials", snapshot.credentials(id).count()),
         ("sessions", snapshot.sessions(id).count()),
+        ("IP policies", snapshot.ip_policies(id).count()),
+        ("vaults", snapshot.vaults(id).count()),
     ];
     let left: Vec<String> = owned
         .iter()
@@ -182,8 +184,12 @@ fn delete_owned(draft: &mut Draft<'_>, id: &AccountId) -> Result<(), Error> {
         draft.delete(keys::api_key(id, &key.id));
         draft.delete(keys::admin_key(&key.id));
     }
+    for policy in snapshot.ip_policies(id) {
+        ip_policies::forget(draft, id, &policy.id);
+    }
     for agent in snapshot.agents(id) {
         draft.delete(keys::agent(id, agent));
     }
+    vaults::forget_all(draft, id);
     claims::rest_all_of(draft, id)
 }

@@ -6,7 +6,6 @@ use portcullis_model::{AccountId, Code, Endpoint, EndpointId, EndpointType, Erro
 use super::draft::Draft;
 use super::endpoints::{self, Asker};
 use super::{Registry, Written};
-use crate::compile::compile;
 use crate::requests::{BindSpec, BoundUpdate, DirectSpec};
 use crate::{keys, validate};
 
@@ -215,7 +214,7 @@ fn served(
     traffic_policy: &str,
 ) -> Result<Endpoint, Error> {
     endpoints::check_tcp(draft, account)?;
-    compile(traffic_policy, EndpointType::Agent)?;
+    endpoints::check_policy(draft, account, traffic_policy, EndpointType::Agent)?;
     endpoints::check_quota(draft, account)?;
     let id = draft.id(EndpointId::new)?;
     let place = endpoints::place(draft, account, &id, wish, asker)?;
@@ -286,7 +285,8 @@ fn change(
     let into = (&mut endpoint.description, &mut endpoint.metadata);
     validate::set_texts(update.description.as_ref(), update.metadata.as_ref(), into)?;
     if let Some(policy) = &update.traffic_policy {
-        compile(policy, EndpointType::Agent)?;
+        let account = draft.account(account)?;
+        endpoints::check_policy(draft, account, policy, EndpointType::Agent)?;
         endpoint.traffic_policy.clone_from(policy);
     }
     if let Some(upstream) = &update.upstream_url {

@@ -7,7 +7,6 @@ use portcullis_model::{AccountId, Code, Endpoint, EndpointId, EndpointType, Erro
 use super::draft::Draft;
 use super::endpoints::{self, Asker};
 use super::{Registry, Written, claims};
-use crate::compile::compile;
 use crate::requests::{EndpointUpdate, NewCloudEndpoint};
 use crate::{keys, validate};
 
@@ -68,7 +67,7 @@ fn create(
 ) -> Result<Endpoint, Error> {
     let account = draft.account(id)?;
     endpoints::check_tcp(draft, account)?;
-    compile(&new.traffic_policy, EndpointType::Cloud)?;
+    endpoints::check_policy(draft, account, &new.traffic_policy, EndpointType::Cloud)?;
     endpoints::check_quota(draft, account)?;
     let id = draft.id(EndpointId::new)?;
     let place = endpoints::place(draft, account, &id, (&new.url, new.binding), Asker::Cloud)?;
@@ -126,7 +125,7 @@ fn change(
     let into = (&mut endpoint.description, &mut endpoint.metadata);
     validate::set_texts(update.description.as_ref(), update.metadata.as_ref(), into)?;
     if let Some(policy) = &update.traffic_policy {
-        compile(policy, EndpointType::Cloud)?;
+        endpoints::check_policy(draft, account, policy, EndpointType::Cloud)?;
         endpoint.traffic_policy.clone_from(policy);
     }
     if let Some(pooling) = update.pooling_enabled {

@@ -9,12 +9,13 @@ use portcullis_model::acl::{Acl, BindRequest};
 use portcullis_model::url::{UrlRequest, parse};
 use portcullis_model::{
     Account, AccountId, AddrId, AddressKind, AgentId, Binding, Code, Credential, Endpoint,
-    EndpointId, EndpointUrl, Error,
+    EndpointId, EndpointType, EndpointUrl, Error,
 };
 
 use super::claims::{self, Standing};
 use super::draft::Draft;
-use super::places;
+use super::{ip_policies, places, secret_uses};
+use crate::compile::compile;
 use crate::keys;
 use crate::records::{Claim, ClaimHolder};
 use crate::snapshot::EndpointEntry;
@@ -45,6 +46,29 @@ pub(super) struct Place {
     pub(super) binding: Binding,
     pub(super) region: String,
     pub(super) addr: Option<AddrId>,
+}
+
+/// Compiles an endpoint's policy as a check, and sees that what it refers to exists in the account, and
+/// still does when the write happens.
+pub(super) fn check_policy(
+    draft: &mut Draft<'_>,
+    account: &Account,
+    text: &str,
+    kind: EndpointType,
+) -> Result<(), Error> {
+    let Some(policy) = compile(text, kind)? else {
+        return Ok(());
+    };
+    secret_uses::check(draft, &account.id, Some(&policy))?;
+    let absent = ip_policies::guard(draft, &account.id, &policy.uses().ip_policies);
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the policy names what does not exist in this account: {}",
+        absent.join(", ")
+    );
+    Err(Error::new(Code::PolicyReference, message))
 }
 
 /// Finds the place that a URL means for an account, and claims it where nothing is reserved.

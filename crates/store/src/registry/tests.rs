@@ -7,9 +7,11 @@ mod concurrency;
 mod endpoints;
 mod faults;
 mod hosts;
+mod ip_policies;
 mod isolation;
 mod properties;
 mod sessions;
+mod vaults;
 
 use std::sync::Arc;
 

@@ -27,12 +27,16 @@ impl Snapshot {
             endpoints: Table::default(),
             sessions: Table::default(),
             agents: Table::default(),
+            ip_policies: Table::default(),
+            ip_rules: Table::default(),
+            ip_rules_of: Table::default(),
             claims: Table::default(),
             place_claims: Table::default(),
             first_account: None,
             public: Arc::default(),
             internal: Arc::default(),
             dedicated: Arc::default(),
+            vaults: super::vaults::Vaults::default(),
         }
     }
 
@@ -88,7 +92,21 @@ impl Snapshot {
                 let key = (id(account, entry)?, id(agent, entry)?);
                 insert(&mut self.agents, entry, |_| key)
             }
+            "ipp" => insert(&mut self.ip_policies, entry, |policy| policy.id.clone()),
+            "ipr" => {
+                self.put_ip_rule(read(entry)?);
+                Ok(())
+            }
             "claim" => self.put_claim(rest, entry),
+            "vault" => {
+                self.vaults.put_vault(read(entry)?);
+                Ok(())
+            }
+            "secret" => {
+                let sealer = self.settings.sealer.as_deref();
+                self.vaults.put_secret(read(entry)?, sealer);
+                Ok(())
+            }
             "meta" if entry.key == keys::FIRST_ACCOUNT => {
                 self.first_account = Some(read(entry)?);
                 Ok(())
@@ -158,10 +176,14 @@ impl Snapshot {
                     self.agents.remove(&(account, agent));
                 }
             }
+            "ipp" => remove(&mut self.ip_policies, last),
+            "ipr" => self.delete_ip_rule(last),
             "claim" => match port_claim_key(rest) {
                 Some(key) => drop(self.claims.remove(&key)),
                 None => drop(self.place_claims.remove(rest)),
             },
+            "vault" => drop(last.parse().map(|id| self.vaults.delete_vault(&id))),
+            "secret" => drop(last.parse().map(|id| self.vaults.delete_secret(&id))),
             "meta" if key == keys::FIRST_ACCOUNT => self.first_account = None,
             _ => {}
         }

@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Map, Value};
 
-use crate::api_client::{ApiArgs, Client, Page};
+use crate::api_client::{self, ApiArgs, Client, Page};
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
@@ -99,8 +99,23 @@ impl Body {
 
 /// Lists a resource.
 pub(crate) async fn list(kind: Kind, args: ListArgs) -> Result<(), Failure> {
+    list_at(kind.path, kind, args).await
+}
+
+/// Lists what belongs to one item of another kind.
+pub(crate) async fn list_below(
+    above: Kind,
+    id: &str,
+    kind: Kind,
+    args: ListArgs,
+) -> Result<(), Failure> {
+    let path = format!("{}/{}", item(above, id)?, kind.key);
+    list_at(&path, kind, args).await
+}
+
+async fn list_at(path: &str, kind: Kind, args: ListArgs) -> Result<(), Failure> {
     let answer = Client::new(&args.common.api)?
-        .list(kind.path, kind.key, &args.page)
+        .list(path, kind.key, &args.page)
         .await?;
     match Format::settle(args.common.output) {
         Format::Json => print_json(&answer),
@@ -203,8 +218,13 @@ fn print_list(kind: Kind, answer: &Value) {
         .get(kind.key)
         .and_then(Value::as_array)
         .unwrap_or(&empty);
+    // With a filter a page may be empty, and a later one not.
+    let next = api_client::next_page(answer);
     if items.is_empty() {
         output::note("nothing there");
+        if let Some(before) = next {
+            output::note(&format!("there may be more: --before-id {before}"));
+        }
         return;
     }
     let headers: Vec<&str> = kind.columns.iter().map(|(header, _)| *header).collect();
@@ -218,13 +238,8 @@ fn print_list(kind: Kind, answer: &Value) {
         })
         .collect();
     output::line(&output::table(&headers, rows));
-    if answer.get("next_page_uri").is_some_and(Value::is_string) {
-        let last = items
-            .last()
-            .and_then(|item| item.get("id"))
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        output::note(&format!("there is more: --before-id {last}"));
+    if let Some(before) = next {
+        output::note(&format!("there is more: --before-id {before}"));
     }
 }
 

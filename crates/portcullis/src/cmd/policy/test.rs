@@ -137,7 +137,7 @@ fn tell(policy: &Policy, connection: &Connection, offline: &[EndpointUrl]) -> To
         outcome: "",
         detail: String::new(),
     };
-    let (mut run, mut given) = (Run::default(), Given::default());
+    let (mut run, mut given) = (Run::explaining(), Given::default());
     loop {
         let facts = Facts {
             conn: connection.conn,
