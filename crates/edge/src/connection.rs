@@ -3,33 +3,35 @@
 //! `?` means one thing here: close with this reason. Helpers return values; nothing but this file
 //! ends a connection, and nothing but the record tells of it.
 //!
-//! How the client's socket ends is the reason's [`Farewell`]: FIN after a whole stream and after
-//! a policy's refusal, RST after everything else, so that a cut stream never looks complete.
+//! How the client's socket ends is the reason's `Farewell` (FIN after a whole stream and after a
+//! policy's refusal, RST after everything else), or what the policy asked for: see `farewell.rs`.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use portcullis_net::{Counters, Relay, RelayEnd, RelayIo as _, RelayLimits, Side, TcpConn};
-use portcullis_policy::Conn;
-use portcullis_telemetry::close::Farewell;
 use portcullis_telemetry::{CloseReason, Ended, KillSwitch, SharedEndpoint, Traffic};
-use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::admission::Admitted;
+use crate::decide::{self, Grounds};
 use crate::defaults::CLIENT_WATCH_AFTER;
 use crate::early::Early;
+use crate::farewell::{Bounds, Client, Refused};
 use crate::node::Node;
 use crate::open::{self, Upstream};
+use crate::policy_state::Held;
+use crate::reads::Waiting;
 use crate::route::Tries;
-use crate::{decide, limits, route, source};
+use crate::world::Known;
+use crate::{limits, route, source};
 
 /// The record of a client connection.
 pub(crate) type Record = portcullis_telemetry::Record<Bytes>;
@@ -50,6 +52,8 @@ struct Established {
     limits: Arc<RelayLimits>,
     /// Gives its places back when the connection is over.
     admitted: Admitted,
+    /// The same of `limit-connections`.
+    held: Option<Box<Held>>,
 }
 
 /// Serves one accepted connection: record, story, farewell, close. The permit is the place under the
@@ -91,8 +95,14 @@ async fn begin(
             established,
             permit,
         }),
-        Err(ended) => {
-            client.farewell(&ended);
+        Err(refused) => {
+            let bounds = Bounds {
+                kill: record.kill(),
+                counters: &record.traffic().0,
+                tarpits: &node.tarpits,
+                draining: &node.draining,
+            };
+            let ended = client.part(refused, bounds).await;
             record.close(&ended);
             None
         }
@@ -119,38 +129,39 @@ impl Open {
     /// Farewell and close; what can be used again goes back.
     fn over(self, end: RelayEnd) {
         let Established {
-            upstream, admitted, ..
+            upstream,
+            admitted,
+            held,
+            ..
         } = self.established;
         let over_agent = matches!(upstream.0, Some(Upstream::Channel(_)));
         let ended = reason(end, over_agent, self.record.kill());
         self.client.farewell(&ended);
         self.record.close(&ended);
-        drop((admitted, self.permit));
+        drop((admitted, held, self.permit));
         upstream.settle();
     }
 }
 
 /// Source, route, admit, decide, open. A failed open, or a member that is full, routes the next one and
-/// decides afresh: at most three, under one deadline.
+/// decides afresh: at most three, under one deadline. What was read of the client, and what policies took
+/// for it, stays through all of them.
 async fn establish(
     node: &Node,
     client: &mut TcpConn,
     record: &Record,
-) -> Result<Established, Ended> {
+) -> Result<Established, Refused> {
     let (accepted, server) = (Instant::now(), &node.config.limits);
     let (peer, listener, kill) = (record.peer(), record.listener(), record.kill());
-    let within = accepted + server.connect_timeout;
+    let (counters, within) = (&record.traffic().0, accepted + server.connect_timeout);
     let source = bounded(kill, within, source::read(node, client, peer, listener)).await?;
     record.set_client(source.client);
-    let (mut tries, early) = (Tries::default(), Early::default());
+    let (mut tries, mut known, early) = (Tries::default(), Known::default(), Early::new(counters));
     loop {
         let snapshot = node.registry.snapshot();
         let entry = route::entry(node, &snapshot, listener, &tries)?;
-        let (id, account, own) = (
-            &entry.endpoint.id,
-            &entry.endpoint.account,
-            entry.endpoint.limits,
-        );
+        let (id, account) = (&entry.endpoint.id, &entry.endpoint.account);
+        let own = entry.endpoint.limits;
         record.set_entry(Arc::clone(&entry.endpoint) as SharedEndpoint);
         let caps = limits::caps(server, snapshot.plan(account), &own);
         let admitted = node.admission.admit(id, account, source.client.ip(), caps);
@@ -161,9 +172,11 @@ async fn establish(
                 continue;
             }
         };
-        let conn = Conn::new(source.client, source.server);
-        let target = decide::decide(node, &snapshot, entry, conn, &tries, record)?;
-        let limits = limits::merged(&own, &target.endpoint.limits);
+        let grounds = Grounds::of(node, &snapshot, source, &tries, record);
+        let connect = limits::connect_timeout(server, &own);
+        let waiting = Waiting::of(client, &early, record, accepted, connect);
+        let target = decide::decide(grounds, entry, &mut known, waiting).await?;
+        let limits = limits::merged(&own, &target.endpoint.limits, &target.limits);
         let (id, account) = (&target.endpoint.id, &target.endpoint.account);
         let most = limits::caps(server, None, &target.endpoint.limits).endpoint;
         node.admission.pass_on(&mut admitted, id, account, most)?;
@@ -172,14 +185,14 @@ async fn establish(
         let open = open::open(node, &target.endpoint, source, record, &early, share);
         match opening(kill, client, &early, within, open).await {
             Ok(upstream) => {
-                record.traffic().0.add(Side::Client, early.len() as u64);
                 record.established();
                 let limits = limits::relay_shared(&node.relay_limits, server, &limits);
                 return Ok(Established {
                     upstream: Owed(Some(upstream)),
-                    relay: Relay::new(&limits, &record.traffic().0),
+                    relay: Relay::new(&limits, counters),
                     limits,
                     admitted,
+                    held: known.take_held(),
                 });
             }
             Err(ended) => tries.failed(id, ended)?,
@@ -208,7 +221,7 @@ async fn bounded<T>(
 async fn opening<T>(
     kill: &KillSwitch,
     client: &mut TcpConn,
-    early: &Early,
+    early: &Early<'_>,
     deadline: Instant,
     open: impl Future<Output = Result<T, Ended>>,
 ) -> Result<T, Ended> {
@@ -280,7 +293,8 @@ fn reason(end: RelayEnd, over_agent: bool, kill: &KillSwitch) -> Ended {
     }
 }
 
-fn failed(reason: CloseReason, source: &std::io::Error) -> Ended {
+/// A reason with what the system said.
+pub(crate) fn failed(reason: CloseReason, source: &std::io::Error) -> Ended {
     let code = reason.code().unwrap_or(portcullis_model::Code::Internal);
     Ended::with(
         reason,
@@ -290,55 +304,13 @@ fn failed(reason: CloseReason, source: &std::io::Error) -> Ended {
 
 /// Why someone ended it. An agent that is lost before its verdict leaves open whether its upstream saw
 /// the connection.
-fn killed(kill: &KillSwitch, established: bool) -> Ended {
+pub(crate) fn killed(kill: &KillSwitch, established: bool) -> Ended {
     match kill.why() {
         Some(why) if why.reason == CloseReason::AgentLost && !established => {
             CloseReason::AgentLostUnknown.into()
         }
         Some(why) => why,
         None => CloseReason::Aborted.into(),
-    }
-}
-
-/// The client's side. Dropped without a farewell (a panic, a task that was cut off) it is reset: such
-/// a stream must not look complete.
-struct Client {
-    conn: TcpConn,
-    told: bool,
-}
-
-impl Client {
-    fn new(stream: TcpStream) -> Self {
-        Self {
-            conn: TcpConn::new(stream),
-            told: false,
-        }
-    }
-
-    /// Closes it as the reason has it.
-    fn farewell(mut self, ended: &Ended) {
-        self.told = true;
-        match ended.reason {
-            // The relay has shut it down, after the last byte.
-            CloseReason::ClientFinished | CloseReason::UpstreamFinished => {}
-            reason => match reason.farewell() {
-                Farewell::Reset => self.conn.reset(),
-                Farewell::Fin => {
-                    // A socket is shut down at once. An error means that the client has gone: there is
-                    // nobody to say goodbye to.
-                    let mut cx = Context::from_waker(Waker::noop());
-                    drop(pin!(&mut self.conn).poll_shutdown(&mut cx));
-                }
-            },
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if !self.told {
-            self.conn.reset();
-        }
     }
 }
 
@@ -363,7 +335,7 @@ impl Drop for Owed {
 }
 
 /// The relay's counters, for whoever looks at the connection while it lives.
-pub(crate) struct Bytes(Counters);
+pub(crate) struct Bytes(pub(crate) Counters);
 
 impl Traffic for Bytes {
     fn bytes_in(&self) -> u64 {

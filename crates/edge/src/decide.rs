@@ -1,186 +1,339 @@
 //! Deciding: the member's policy, and the policies of the internal endpoints that it forwards to, until
-//! one denies or falls through to an upstream.
+//! one refuses or falls through to an upstream.
+//!
+//! A policy that decides by addresses alone decides at once. Any other is a [`Run`], which may need
+//! something of the client first; then the story waits for it and goes on.
 //!
 //! Every `forward-internal` of a connection counts against one hop limit, whatever branch it was on:
 //! that bounds the work, and ends loops.
 
 use std::sync::Arc;
 
-use portcullis_model::{EndpointType, EndpointUrl, Error};
-use portcullis_policy::{Conn, Decision, OnError, Policy, Verdict};
+use portcullis_model::{Code, EndpointType, EndpointUrl, Error};
+use portcullis_policy::{
+    Conn, Decision, EndpointFacts, Facts, Need, Next, OnError, Policy, Run, SetLimits, Step,
+};
 use portcullis_store::{EndpointEntry, Snapshot};
 use portcullis_telemetry::{CloseReason, Ended, Phase, SharedEndpoint};
 
 use crate::connection::Record;
 use crate::defaults::FORWARD_HOPS_MAX;
+use crate::farewell::Refused;
 use crate::node::Node;
+use crate::reads::Waiting;
+use crate::refusal::refusal;
 use crate::route::{self, Routed, Tries};
+use crate::source::Source;
+use crate::world::{EdgeWorld, Known};
 
-/// Why a branch of the decision came to nothing.
-enum Failed {
-    /// The connection ends, whatever `on_error` says.
-    Final(Ended),
-    /// The endpoint forwarded to cannot be reached; `on_error: continue` goes on.
-    Unreachable(Ended),
-}
-
-struct Deciding<'a> {
+/// What the decision is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Grounds<'a> {
     node: &'a Node,
     snapshot: &'a Snapshot,
     conn: Conn,
     tries: &'a Tries,
     record: &'a Record,
-    hops: u32,
-    /// Whether another member or branch could be tried if the one decided for fails.
-    others: bool,
+}
+
+impl<'a> Grounds<'a> {
+    /// Those of a connection.
+    pub(crate) fn of(
+        node: &'a Node,
+        snapshot: &'a Snapshot,
+        source: Source,
+        tries: &'a Tries,
+        record: &'a Record,
+    ) -> Self {
+        Self {
+            node,
+            snapshot,
+            conn: Conn::new(source.client, source.server),
+            tries,
+            record,
+        }
+    }
+}
+
+/// The endpoint whose upstream serves the connection.
+pub(crate) struct Decided {
+    pub(crate) endpoint: Arc<EndpointEntry>,
+    /// Whether another member or branch could be tried if this one fails.
+    pub(crate) others: bool,
+    /// What the policies on the way set.
+    pub(crate) limits: SetLimits,
 }
 
 /// Runs the policies from the member that was routed, to the endpoint whose upstream serves it.
 ///
 /// # Errors
-/// What a policy or the hop limit ended the connection with.
-pub(crate) fn decide(
-    node: &Node,
-    snapshot: &Snapshot,
+/// What a policy, the hop limit or a client that was waited for ended the connection with.
+pub(crate) async fn decide(
+    grounds: Grounds<'_>,
     entry: Routed,
-    conn: Conn,
-    tries: &Tries,
-    record: &Record,
-) -> Result<Routed, Ended> {
-    let others = entry.others;
-    let mut deciding = Deciding {
-        node,
-        snapshot,
-        conn,
-        tries,
-        record,
-        hops: 0,
-        others,
-    };
-    let decided = deciding.at(entry.endpoint);
-    let (hops, others) = (deciding.hops, deciding.others);
-    record.mark(Phase::Policy);
-    match decided {
-        Ok(endpoint) => {
-            record.set_endpoint(Arc::clone(&endpoint) as SharedEndpoint, hops);
-            Ok(Routed { endpoint, others })
+    known: &mut Known,
+    mut waiting: Waiting<'_>,
+) -> Result<Decided, Refused> {
+    let mut deciding = Deciding::at(grounds, entry);
+    let decided = loop {
+        match deciding.go(known) {
+            Turn::Need(need) => {
+                if let Some(connect) = deciding.limits.connect.filter(|it| !it.is_zero()) {
+                    waiting.set_connect_timeout(connect);
+                }
+                // Boxed: a connection whose policies need nothing makes no room for it.
+                if let Err(ended) = Box::pin(waiting.get(need, &mut known.given)).await {
+                    break Err(ended.into());
+                }
+            }
+            Turn::Done(decided) => break decided,
         }
-        Err(Failed::Final(ended) | Failed::Unreachable(ended)) => Err(ended),
+    };
+    grounds.record.mark(Phase::Policy);
+    let endpoint = decided?;
+    let shared = Arc::clone(&endpoint) as SharedEndpoint;
+    grounds.record.set_endpoint(shared, deciding.hops);
+    Ok(Decided {
+        endpoint,
+        others: deciding.others || !deciding.behind.is_empty(),
+        limits: deciding.limits,
+    })
+}
+
+/// What going on came to.
+enum Turn {
+    /// This has to be read first.
+    Need(Need),
+    /// The endpoint that serves the connection, or the end.
+    Done(Result<Arc<EndpointEntry>, Refused>),
+}
+
+struct Deciding<'a> {
+    grounds: Grounds<'a>,
+    /// The endpoint whose policy runs.
+    now: Running,
+    /// Endpoints that forwarded to it, the first one first, as far as they go on when it fails.
+    behind: Vec<Running>,
+    hops: u32,
+    others: bool,
+    limits: SetLimits,
+}
+
+/// An endpoint whose policy runs.
+struct Running {
+    endpoint: Arc<EndpointEntry>,
+    at: Place,
+    /// What was set before it began.
+    limits: SetLimits,
+}
+
+/// Where in its policy it is.
+enum Place {
+    Begin,
+    /// Behind a `forward-internal` that failed.
+    Behind(Step),
+    Within(Box<Run>),
+}
+
+impl Running {
+    fn begin(endpoint: Arc<EndpointEntry>, limits: SetLimits) -> Self {
+        Self {
+            endpoint,
+            at: Place::Begin,
+            limits,
+        }
     }
 }
 
-impl Deciding<'_> {
-    fn at(&mut self, endpoint: Arc<EndpointEntry>) -> Result<Arc<EndpointEntry>, Failed> {
-        let policy = match endpoint.policy() {
-            Ok(Some(policy)) => Arc::clone(policy),
-            Ok(None) => return fall_through(endpoint),
-            Err(error) => {
-                return Err(Failed::Final(Ended::with(
-                    CloseReason::PolicyUndecided,
-                    error.clone(),
-                )));
-            }
-        };
-        let mut verdict = policy.on_tcp_connect(&self.conn);
+impl<'a> Deciding<'a> {
+    fn at(grounds: Grounds<'a>, entry: Routed) -> Self {
+        Self {
+            grounds,
+            now: Running::begin(entry.endpoint, SetLimits::default()),
+            behind: Vec::new(),
+            hops: 0,
+            others: entry.others,
+            limits: SetLimits::default(),
+        }
+    }
+
+    /// Goes on until something is needed or all is decided.
+    fn go(&mut self, known: &mut Known) -> Turn {
         loop {
-            self.note(&endpoint, &policy, &verdict);
-            let (url, on_error, step) = match verdict.decision {
+            let decision = match self.next(known) {
+                Ok(Next::Done(decision)) => decision,
+                Ok(Next::Need(need)) => return Turn::Need(need),
+                Err(ended) => return Turn::Done(Err(ended.into())),
+            };
+            match decision {
                 Decision::Forward {
                     url,
                     on_error,
                     step,
-                } => (url, on_error, step),
-                Decision::FallThrough => return fall_through(endpoint),
-                ended => return Err(Failed::Final(refusal(&ended))),
-            };
-            match self.forward(&endpoint, &url) {
-                Err(Failed::Unreachable(_)) if on_error == OnError::Continue => {
-                    verdict = policy.resume_after(step, &self.conn);
+                } => {
+                    if let Err(ended) = self.forward(&url, on_error, step) {
+                        return Turn::Done(Err(ended.into()));
+                    }
                 }
-                forwarded => {
-                    self.others |= on_error == OnError::Continue;
-                    return forwarded;
-                }
+                Decision::FallThrough => return Turn::Done(self.fall_through()),
+                against => return Turn::Done(Err(refusal(against))),
             }
         }
     }
 
-    fn forward(
-        &mut self,
-        from: &EndpointEntry,
-        url: &EndpointUrl,
-    ) -> Result<Arc<EndpointEntry>, Failed> {
+    /// What the policy says now.
+    fn next(&mut self, known: &mut Known) -> Result<Next, Ended> {
+        let endpoint = Arc::clone(&self.now.endpoint);
+        let policy = match endpoint.policy() {
+            Ok(Some(policy)) => policy,
+            Ok(None) => return Ok(Next::Done(Decision::FallThrough)),
+            Err(error) => {
+                return Err(Ended::with(CloseReason::PolicyUndecided, error.clone()));
+            }
+        };
+        let verdict = match &self.now.at {
+            Place::Begin if policy.is_simple() => policy.on_tcp_connect(&self.grounds.conn),
+            Place::Behind(step) => policy.resume_after(*step, &self.grounds.conn),
+            Place::Begin | Place::Within(_) => return Ok(self.run(&endpoint, policy, known)),
+        };
+        if !verdict.log.is_empty() {
+            self.note(&endpoint, &verdict.log.render(policy));
+        }
+        Ok(Next::Done(verdict.decision))
+    }
+
+    /// The same for a policy that needs more than addresses.
+    fn run(&mut self, endpoint: &EndpointEntry, policy: &Policy, known: &mut Known) -> Next {
+        let Grounds {
+            node,
+            snapshot,
+            conn,
+            record,
+            ..
+        } = self.grounds;
+        let now_micros = jiff::Timestamp::now().as_microsecond();
+        let elapsed = i64::try_from(record.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let moment = known.moment(now_micros, elapsed);
+        let known = &*known;
+        let world = EdgeWorld {
+            node,
+            snapshot,
+            account: &endpoint.account,
+            known,
+        };
+        let facts = Facts {
+            conn,
+            endpoint: EndpointFacts {
+                id: endpoint.id.as_str(),
+                url: &endpoint.url,
+            },
+            region: &node.config.region,
+            started_micros: moment.started_micros,
+            now_micros,
+            random: moment.random,
+            given: &known.given,
+        };
+        if matches!(self.now.at, Place::Begin) {
+            self.now.at = Place::Within(Box::default());
+        }
+        let Place::Within(run) = &mut self.now.at else {
+            return Next::Done(Decision::FallThrough); // a simple one, which never gets here
+        };
+        let next = run.go(policy, &facts, &world);
+        let (ran, logged, set) = (run.take_log(), run.take_logged(), run.limits());
+        self.limits = SetLimits {
+            idle: set.idle.or(self.limits.idle),
+            connect: set.connect.or(self.limits.connect),
+        };
+        for line in ran {
+            self.note(endpoint, &line);
+        }
+        for value in logged {
+            self.note(endpoint, &value.to_string());
+        }
+        next
+    }
+
+    /// Goes on with a member of the internal endpoint. Where there is none, with the nearest policy that
+    /// goes on when its target cannot be reached.
+    fn forward(&mut self, url: &EndpointUrl, on_error: OnError, step: Step) -> Result<(), Ended> {
         if self.hops >= FORWARD_HOPS_MAX {
-            return Err(Failed::Final(CloseReason::ForwardHopLimit.into()));
+            return Err(CloseReason::ForwardHopLimit.into());
         }
         self.hops += 1;
-        let missing = || {
-            let reason = CloseReason::ForwardTargetMissing;
-            let message = format!("`{url}` is not online in the account");
-            Ended::with(
-                reason,
-                Error::new(portcullis_model::Code::ForwardTargetMissing, message),
-            )
-        };
-        let pool = self
-            .snapshot
-            .internal(&from.account, url.host(), url.port());
-        let pool = pool.ok_or_else(|| Failed::Unreachable(missing()))?;
-        let member = route::member(self.node, pool, self.tries);
-        let member = member.ok_or_else(|| Failed::Unreachable(self.tries.or_last(missing())))?;
-        self.others |= member.others;
-        self.at(member.endpoint)
+        let Grounds {
+            node,
+            snapshot,
+            tries,
+            ..
+        } = self.grounds;
+        let account = &self.now.endpoint.account;
+        let pool = snapshot.internal(account, url.host(), url.port());
+        let member = pool.and_then(|pool| route::member(node, pool, tries));
+        if on_error == OnError::Continue {
+            // Where it goes on, should this not be reached.
+            if !matches!(self.now.at, Place::Within(_)) {
+                self.now.at = Place::Behind(step);
+            }
+        }
+        match member {
+            Some(member) => {
+                self.others |= member.others;
+                let next = Running::begin(member.endpoint, self.limits);
+                let from = std::mem::replace(&mut self.now, next);
+                if on_error == OnError::Continue {
+                    self.behind.push(from);
+                }
+                Ok(())
+            }
+            None => {
+                let missing = match pool {
+                    Some(_) => tries.or_last(missing(url)),
+                    None => missing(url),
+                };
+                self.go_on_behind(on_error, missing)
+            }
+        }
     }
 
-    fn note(&mut self, endpoint: &EndpointEntry, policy: &Policy, verdict: &Verdict) {
-        if !verdict.log.is_empty() {
-            self.record.add_policy(format!(
-                "{}: {}",
-                endpoint.url.hostport(),
-                verdict.log.render(policy)
-            ));
+    /// The endpoint forwarded to cannot be reached.
+    fn go_on_behind(&mut self, on_error: OnError, missing: Ended) -> Result<(), Ended> {
+        if on_error == OnError::Halt {
+            self.now = self.behind.pop().ok_or_else(|| missing.clone())?;
         }
+        self.limits = self.now.limits;
+        if let Place::Within(run) = &mut self.now.at {
+            let code = missing.code().unwrap_or(Code::ForwardTargetMissing);
+            let why = missing.error.unwrap_or_else(|| Error::of(code));
+            run.failed(&why);
+            // What it set itself stands.
+            let set = run.limits();
+            self.limits = SetLimits {
+                idle: set.idle.or(self.limits.idle),
+                connect: set.connect.or(self.limits.connect),
+            };
+        }
+        Ok(())
+    }
+
+    /// An agent endpoint goes to its upstream; a cloud endpoint has none.
+    fn fall_through(&self) -> Result<Arc<EndpointEntry>, Refused> {
+        match self.now.endpoint.kind {
+            EndpointType::Agent => Ok(Arc::clone(&self.now.endpoint)),
+            EndpointType::Cloud => Err(CloseReason::PolicyUndecided.into()),
+        }
+    }
+
+    fn note(&self, endpoint: &EndpointEntry, what: &str) {
+        let line = format!("{}: {what}", endpoint.url.hostport());
+        self.grounds.record.add_policy(line);
     }
 }
 
-/// An agent endpoint goes to its upstream; a cloud endpoint has none.
-fn fall_through(endpoint: Arc<EndpointEntry>) -> Result<Arc<EndpointEntry>, Failed> {
-    match endpoint.kind {
-        EndpointType::Agent => Ok(endpoint),
-        EndpointType::Cloud => Err(Failed::Final(CloseReason::PolicyUndecided.into())),
-    }
-}
-
-/// The end that a decision against the connection stands for.
-fn refusal(decision: &Decision) -> Ended {
-    let because = |reason: CloseReason, message: String| {
-        let code = reason
-            .code()
-            .unwrap_or(portcullis_model::Code::PolicyDenied);
-        Ended::with(reason, Error::new(code, message))
-    };
-    match decision {
-        Decision::Deny { rule, .. } => {
-            because(CloseReason::PolicyDenied, format!("`{rule}` denies"))
-        }
-        Decision::Close { rule } => because(
-            CloseReason::PolicyClosed,
-            format!("`{rule}` closes the connection"),
-        ),
-        Decision::Restricted {
-            rule,
-            matched: Some(network),
-        } => because(
-            CloseReason::IpRestricted,
-            format!("`{rule}` denies {network}"),
-        ),
-        Decision::Restricted {
-            rule,
-            matched: None,
-        } => because(
-            CloseReason::IpRestricted,
-            format!("`{rule}` allows no network of the client"),
-        ),
-        _ => CloseReason::PolicyUndecided.into(),
-    }
+fn missing(url: &EndpointUrl) -> Ended {
+    let message = format!("`{url}` is not online in the account");
+    Ended::with(
+        CloseReason::ForwardTargetMissing,
+        Error::new(Code::ForwardTargetMissing, message),
+    )
 }

@@ -113,3 +113,33 @@ pub const DESCRIPTORS_PENDING_SHARE: usize = 8;
 pub const LISTENERS_BROKEN_MAX: usize = 16;
 /// Draws of a random address whose port turns out to be held by another program.
 pub const RANDOM_DRAWS_MAX: u32 = 4;
+
+/// Bytes that are read of a client before it is known what it speaks: the longest TLS ClientHello, 69 KiB
+/// in as many records as it may have.
+pub const FIRST_BYTES_MAX: usize = portcullis_policy::sniff::LOOK_BYTES_MAX;
+/// Bytes of a request's head that a policy waits for: 16 KiB.
+pub const REQUEST_HEAD_BYTES_MAX: usize = portcullis_policy::sniff::HEAD_BYTES_MAX;
+/// How long a policy waits for a request's head.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to read a policy's own answer.
+pub const RESPOND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long what a client still says is read behind a policy's answer: a round trip by satellite, twice.
+pub const RESPOND_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most that is read so.
+pub const RESPOND_DRAIN_BYTES_MAX: usize = 1024 * 1024;
+/// The longest that `deny` with `mode: tarpit` keeps a client waiting.
+pub const TARPIT_MAX: Duration = Duration::from_secs(30);
+/// Clients that are kept waiting at once; one beyond that is closed at once. Each holds a socket, a task
+/// and a place under the node's cap, about 8 KiB: 8 MiB.
+pub const TARPITS_MAX: usize = 1_000;
+/// Keys of `rate-limit` and of `limit-connections` that are counted at once, each. A key is kept as its hash,
+/// with its count at most 128 bytes: 122 MiB each. Where there are as many, a new one is refused: what cannot be
+/// counted is not let in.
+pub const POLICY_KEYS_MAX: usize = 1_000_000;
+/// Parts that the counts of policies are locked in.
+pub const POLICY_SHARDS: usize = 64;
+/// Actions with `targets` whose turn is kept, each at most 64 targets and about 1 KiB: 64 MiB. Beyond that
+/// they begin anew.
+pub const POLICY_WHEELS_MAX: usize = 65_536;
+/// How often counts that stand where they began are forgotten.
+pub const POLICY_SWEEP: Duration = Duration::from_secs(30);

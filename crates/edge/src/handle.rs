@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::{Admission, Sources};
 use crate::config::{EdgeConfig, Limits};
 use crate::defaults::{
-    CUT_TIMEOUT, DESCRIPTORS_PENDING_SHARE, DESCRIPTORS_RESERVED, SESSION_STOP_TIMEOUT,
+    CUT_TIMEOUT, DESCRIPTORS_PENDING_SHARE, DESCRIPTORS_RESERVED, SESSION_STOP_TIMEOUT, TARPITS_MAX,
 };
 use crate::node::Node;
 use crate::sessions::{Command, Sessions};
@@ -69,6 +69,8 @@ impl Edge {
             config,
             records,
             admission: Admission::default(),
+            policy_state: Arc::default(),
+            tarpits: Semaphore::new(TARPITS_MAX),
             status: StatusBoard::default(),
             sessions: Sessions::default(),
             resolver,

@@ -6,15 +6,22 @@ use std::time::Duration;
 
 use portcullis_model::{EndpointLimits, Plan};
 use portcullis_net::relay::RelayLimits;
+use portcullis_policy::SetLimits;
 
 use crate::admission::Caps;
 use crate::config::Limits;
 
-/// The limits of a connection that reached `entry` and is served by `target`: whoever is nearer to the
-/// client goes first.
-pub(crate) fn merged(entry: &EndpointLimits, target: &EndpointLimits) -> EndpointLimits {
+/// The limits of a connection that reached `entry` and is served by `target`: what the policies set for it
+/// goes first, then whoever is nearer to the client.
+pub(crate) fn merged(
+    entry: &EndpointLimits,
+    target: &EndpointLimits,
+    set: &SetLimits,
+) -> EndpointLimits {
+    let idle = set.idle.map(millis).or(entry.idle_timeout_ms);
+    let connect = set.connect.map(millis).or(entry.connect_timeout_ms);
     EndpointLimits {
-        idle_timeout_ms: entry.idle_timeout_ms.or(target.idle_timeout_ms),
+        idle_timeout_ms: idle.or(target.idle_timeout_ms),
         client_idle_timeout_ms: entry
             .client_idle_timeout_ms
             .or(target.client_idle_timeout_ms),
@@ -22,9 +29,17 @@ pub(crate) fn merged(entry: &EndpointLimits, target: &EndpointLimits) -> Endpoin
             .server_idle_timeout_ms
             .or(target.server_idle_timeout_ms),
         half_close_timeout_ms: entry.half_close_timeout_ms.or(target.half_close_timeout_ms),
-        connect_timeout_ms: entry.connect_timeout_ms.or(target.connect_timeout_ms),
+        connect_timeout_ms: connect.or(target.connect_timeout_ms),
         connections_max: entry.connections_max,
         connections_per_source_max: entry.connections_per_source_max,
+    }
+}
+
+/// Milliseconds, where zero stays zero and nothing else becomes it.
+fn millis(duration: Duration) -> u64 {
+    match u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) {
+        0 if !duration.is_zero() => 1,
+        millis => millis,
     }
 }
 
@@ -125,6 +140,26 @@ mod tests {
         };
         let own = relay_shared(&servers, &server, &own);
         assert_eq!(own.idle, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn what_a_policy_sets_goes_before_every_endpoint() {
+        let limits = |idle| EndpointLimits {
+            idle_timeout_ms: idle,
+            ..EndpointLimits::default()
+        };
+        let (entry, target) = (limits(Some(1)), limits(Some(2)));
+        let set = |idle| SetLimits {
+            idle,
+            connect: None,
+        };
+        let idle = |set: SetLimits| merged(&entry, &target, &set).idle_timeout_ms;
+        assert_eq!(idle(set(None)), Some(1));
+        assert_eq!(idle(set(Some(Duration::from_secs(3)))), Some(3_000));
+        assert_eq!(idle(set(Some(Duration::ZERO))), Some(0), "for ever");
+        assert_eq!(idle(set(Some(Duration::from_micros(1)))), Some(1));
+        let none = merged(&limits(None), &target, &set(None));
+        assert_eq!(none.idle_timeout_ms, Some(2));
     }
 
     #[test]

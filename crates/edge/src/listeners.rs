@@ -16,11 +16,11 @@ use portcullis_store::{Listen, Snapshot};
 use portcullis_telemetry::Records;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection;
-use crate::defaults::{LISTEN_RETRY, LISTEN_RETRY_CONTESTED, LISTENERS_BROKEN_MAX};
+use crate::defaults::{LISTEN_RETRY, LISTEN_RETRY_CONTESTED, LISTENERS_BROKEN_MAX, POLICY_SWEEP};
 use crate::handle::on;
 use crate::node::Node;
 use crate::status::ListenState;
@@ -59,6 +59,8 @@ pub(crate) async fn run(node: Arc<Node>, mut snapshots: watch::Receiver<Arc<Snap
         failed: BTreeMap::new(),
         broken,
     };
+    let mut sweep = tokio::time::interval(POLICY_SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
         let wanted = snapshot.listens();
@@ -73,6 +75,7 @@ pub(crate) async fn run(node: Arc<Node>, mut snapshots: watch::Receiver<Arc<Snap
             biased;
             () = draining.cancelled() => break,
             changed = snapshots.changed() => if changed.is_err() { break },
+            _ = sweep.tick() => listeners.node.policy_state.sweep(),
             Some((listen, error)) = breaking.recv() => listeners.broke(listen, &error, &wanted),
             () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
         }

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Sources};
 use crate::config::EdgeConfig;
+use crate::policy_state::PolicyState;
 use crate::sessions::Sessions;
 use crate::status::StatusBoard;
 use crate::upstreams::Upstreams;
@@ -35,6 +36,10 @@ pub(crate) struct Node {
     pub(crate) registry: Registry,
     pub(crate) records: Records,
     pub(crate) admission: Admission,
+    /// What policies count.
+    pub(crate) policy_state: Arc<PolicyState>,
+    /// Clients that a policy keeps waiting before it closes.
+    pub(crate) tarpits: Semaphore,
     pub(crate) status: StatusBoard,
     pub(crate) sessions: Sessions,
     /// The silences of connections whose endpoint has no limits of its own.

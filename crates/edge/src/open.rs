@@ -20,7 +20,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::connection::Record;
+use crate::connection::{self, Record};
 use crate::defaults::CHANNELS_TRIED_MAX;
 use crate::early::Early;
 use crate::node::Node;
@@ -66,6 +66,31 @@ impl Upstream {
         }
     }
 
+    /// Says what the client said before, as far as the open did not say it. From the first byte on no other
+    /// member may be tried: it would be told the same again.
+    async fn told(mut self, bytes: &[u8], deadline: Instant) -> Result<Self, Ended> {
+        if bytes.is_empty() {
+            return Ok(self);
+        }
+        let writing = async {
+            match &mut self {
+                Self::Channel(tunnel) => {
+                    tunnel.stream.write_all(bytes).await?;
+                    tunnel.stream.flush().await
+                }
+                Self::Direct(stream) => {
+                    stream.write_all(bytes).await?;
+                    stream.flush().await
+                }
+            }
+        };
+        match tokio::time::timeout_at(deadline, writing).await {
+            Ok(Ok(())) => Ok(self),
+            Ok(Err(error)) => Err(connection::failed(CloseReason::UpstreamFailed, &error)),
+            Err(_) => Err(CloseReason::EstablishTimeout.into()),
+        }
+    }
+
     /// After the relay: settles the open with the agent. An open on a carrier has nothing to wait for.
     pub(crate) fn recycle(self) {
         let Self::Channel(tunnel) = self else {
@@ -88,7 +113,7 @@ pub(crate) async fn open(
     endpoint: &EndpointEntry,
     source: Source,
     record: &Record,
-    early: &Early,
+    early: &Early<'_>,
     deadline: Instant,
 ) -> Result<Upstream, Ended> {
     let (over, opened) = match &endpoint.holder {
@@ -109,17 +134,20 @@ pub(crate) async fn open(
         }
         None => ("none", Err(Error::of(Code::PolicyNotTerminating))),
     };
+    let opened = opened.map_err(|error| {
+        let mut ended = Ended::open_failed(error);
+        // What goes wrong inside an agent is its own trouble, not this node's.
+        if matches!(over, CARRIER | CHANNEL) && ended.reason.fault() == Fault::Us {
+            ended.reason = CloseReason::AgentRefused;
+        }
+        ended
+    });
+    let opened = match opened {
+        Ok(upstream) => upstream.told(&early.untold(), deadline).await,
+        Err(ended) => Err(ended),
+    };
+    noted(node, endpoint, over, opened.as_ref().err());
     opened
-        .inspect(|_| noted(node, endpoint, over, None))
-        .map_err(|error| {
-            let mut ended = Ended::open_failed(error);
-            // What goes wrong inside an agent is its own trouble, not this node's.
-            if matches!(over, CARRIER | CHANNEL) && ended.reason.fault() == Fault::Us {
-                ended.reason = CloseReason::AgentRefused;
-            }
-            noted(node, endpoint, over, Some(&ended));
-            ended
-        })
 }
 
 /// What opens go over, as the metric says it.
@@ -150,7 +178,7 @@ async fn direct(
     url: &str,
     proxy: Option<ProxyVersion>,
     source: Source,
-    early: &Early,
+    early: &Early<'_>,
     deadline: Instant,
 ) -> Result<UpstreamStream, Error> {
     let upstream = node.upstreams.of(url)?;
@@ -161,20 +189,11 @@ async fn direct(
         };
         proxy_protocol::encode(version, source.client, source.server, &[])
     });
-    let mut stream = upstream::dial(&upstream, &node.resolver, deadline, header.as_deref()).await?;
+    let stream = upstream::dial(&upstream, &node.resolver, deadline, header.as_deref()).await?;
     if let Some(tcp) = stream.as_tcp() {
         node.config.network.try_apply(tcp);
     }
-    // Read for an agent that then refused.
-    if early.len() > 0 {
-        let bytes = early.bytes();
-        let written = tokio::time::timeout_at(deadline, stream.write_all(&bytes)).await;
-        let broken =
-            |error: std::io::Error| Error::of(Code::UpstreamUnreachable).with_internal(error);
-        written
-            .map_err(|_| Error::of(Code::UpstreamTimeout))?
-            .map_err(broken)?;
-    }
+    early.begun(0, false);
     Ok(stream)
 }
 
@@ -185,7 +204,7 @@ async fn tunnel(
     endpoint: &EndpointEntry,
     source: Source,
     record: &Record,
-    early: &Early,
+    early: &Early<'_>,
     deadline: Instant,
 ) -> Result<(&'static str, Tunnel), (&'static str, Error)> {
     let session = node
@@ -208,7 +227,7 @@ async fn tunnel(
         }
         Ok(())
     };
-    let first = early.bytes();
+    let first = early.first();
     let carried = match session.carriers.open(&header, &first) {
         Some(opening) => on().map(|()| opening),
         None => channel(&session, &header, &first, deadline, on).await,
@@ -218,7 +237,7 @@ async fn tunnel(
         true => CARRIER,
         false => CHANNEL,
     };
-    early.begun(session.carries);
+    early.begun(first.len(), session.carries);
     let awaited = Awaited {
         opening: Some(opening),
         session,
@@ -267,7 +286,7 @@ struct Awaited {
 
 impl Awaited {
     /// The verdict. What the client says while it is awaited is told.
-    async fn verdict(mut self, early: &Early, deadline: Instant) -> Result<Tunnel, Error> {
+    async fn verdict(mut self, early: &Early<'_>, deadline: Instant) -> Result<Tunnel, Error> {
         let verdict = poll_fn(|cx| {
             let Some(opening) = &mut self.opening else {
                 return Poll::Ready(Err(NotOpened::Lost(Error::of(Code::Internal))));

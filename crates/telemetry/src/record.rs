@@ -19,6 +19,11 @@ use crate::kill::KillSwitch;
 use crate::live::{AnyEntry, Live, Traffic};
 use crate::metrics::Metrics;
 
+/// The most that a connection's record keeps of what policies did, in bytes.
+pub const POLICY_LOG_BYTES_MAX: usize = 8 * 1024;
+/// Stands for what was left out.
+const LEFT_OUT: &str = "…";
+
 /// Makes records and holds what they end in. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Records {
@@ -137,6 +142,11 @@ impl<T: Traffic> Record<T> {
         &self.entry.kill
     }
 
+    /// How long ago the connection was accepted.
+    pub fn elapsed(&self) -> Duration {
+        self.entry.since.elapsed()
+    }
+
     /// Notes how long after the accept a phase was over; a later note of the same phase replaces it.
     pub fn mark(&self, phase: Phase) {
         self.entry.mark(phase.index());
@@ -164,13 +174,18 @@ impl<T: Traffic> Record<T> {
         facts.hops = u8::try_from(hops).unwrap_or(u8::MAX);
     }
 
-    /// A policy did something.
+    /// A policy did something. What does not fit into [`POLICY_LOG_BYTES_MAX`] is left out, and `…` at the
+    /// end says so: a policy may log what a client said.
     pub fn add_policy(&self, what: impl Into<String>) {
         let (mut facts, what) = (self.entry.facts(), what.into());
-        let all = match facts.policy.take() {
+        let mut all = match facts.policy.take() {
             Some(before) => format!("{before}; {what}"),
             None => what,
         };
+        if all.len() > POLICY_LOG_BYTES_MAX {
+            all.truncate(all.floor_char_boundary(POLICY_LOG_BYTES_MAX - LEFT_OUT.len()));
+            all.push_str(LEFT_OUT);
+        }
         facts.policy = Some(all.into_boxed_str());
     }
 
@@ -326,6 +341,20 @@ mod tests {
         assert_eq!(records.live().count(), 1);
         drop(held);
         assert_eq!(records.live().count(), 0);
+    }
+
+    #[test]
+    fn what_policies_did_is_kept_up_to_a_bound() {
+        let records = Records::new();
+        let record = open(&records, 1);
+        for _ in 0..3 {
+            record.add_policy("ä".repeat(POLICY_LOG_BYTES_MAX / 3));
+        }
+        let kept = record.entry.facts().policy.clone().expect("something");
+        assert!(kept.len() <= POLICY_LOG_BYTES_MAX && kept.ends_with(LEFT_OUT));
+        record.add_policy("more");
+        assert_eq!(record.entry.facts().policy.as_deref(), Some(&*kept));
+        record.close(&CloseReason::PolicyDenied.into());
     }
 
     #[test]

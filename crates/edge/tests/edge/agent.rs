@@ -16,7 +16,7 @@ use portcullis_proto::message::{
 };
 use portcullis_proto::{SessionKey, defaults};
 use rustls::ClientConfig;
-use tokio::io::WriteHalf;
+use tokio::io::{AsyncWriteExt as _, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -316,7 +316,6 @@ impl Channels {
             let Ok((header, first_bytes, opening)) = free.accept().await else {
                 return;
             };
-            assert!(first_bytes.is_empty(), "the edge sends no first bytes");
             if self.manner == Manner::NeverAnswers {
                 std::future::pending::<()>().await;
             }
@@ -340,6 +339,9 @@ impl Channels {
                         return;
                     };
                     let mut upstream = TcpConn::new(upstream);
+                    if upstream.write_all(&first_bytes).await.is_err() {
+                        return;
+                    }
                     let never = CancellationToken::new();
                     relay(
                         &mut tunnel,

@@ -3,7 +3,10 @@
 
 mod agent;
 mod bed;
+mod counts;
+mod first;
 mod limits;
+mod noted;
 mod paths;
 mod plain;
 mod policy;

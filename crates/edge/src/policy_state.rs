@@ -1,0 +1,276 @@
+//! What policies count on this node: tokens of `rate-limit`, places of `limit-connections`, and whose turn it
+//! is among the targets of a `forward-internal`.
+//!
+//! Keys come from clients, so only their hashes are kept (keyed by a secret of the process), and only so
+//! many; one that there is no room for is refused. Must never: wait, or let in what it cannot count.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use portcullis_policy::balance::Smooth;
+use portcullis_policy::world::{Bucket, Rate, TokenBucket};
+use tokio::time::Instant;
+
+use crate::defaults::{POLICY_KEYS_MAX, POLICY_SHARDS, POLICY_WHEELS_MAX};
+
+/// The hash of a bucket. Two of 128 bits do not meet by chance, and nobody outside knows how to make them.
+pub(crate) type Key = u128;
+
+/// The counts of a node.
+pub(crate) struct PolicyState {
+    hashers: [RandomState; 2],
+    epoch: Instant,
+    shards: Box<[Mutex<Shard>]>,
+    keys_per_shard: usize,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// A full bucket is as one that is not there.
+    rates: HashMap<Key, TokenBucket>,
+    /// Places that are taken.
+    held: HashMap<Key, u32>,
+    wheels: HashMap<Key, Smooth>,
+}
+
+impl Default for PolicyState {
+    fn default() -> Self {
+        Self::with_keys(POLICY_KEYS_MAX)
+    }
+}
+
+impl PolicyState {
+    fn with_keys(most: usize) -> Self {
+        Self {
+            hashers: [RandomState::new(), RandomState::new()],
+            epoch: Instant::now(),
+            shards: (0..POLICY_SHARDS).map(|_| Mutex::default()).collect(),
+            keys_per_shard: (most / POLICY_SHARDS).max(1),
+        }
+    }
+
+    /// The key of a bucket.
+    pub(crate) fn key(&self, bucket: &Bucket) -> Key {
+        self.key_of(&bucket.endpoint, &bucket.action, &bucket.key)
+    }
+
+    /// The same by its parts.
+    pub(crate) fn key_of(&self, endpoint: &str, action: &str, key: &str) -> Key {
+        let [high, low] = &self.hashers;
+        let parts = (endpoint, action, key);
+        u128::from(high.hash_one(parts)) << 64 | u128::from(low.hash_one(parts))
+    }
+
+    /// Takes a token.
+    pub(crate) fn take_rate(&self, key: Key, rate: &Rate) -> bool {
+        let now = self.now();
+        let mut shard = self.shard(key);
+        let known = shard.rates.contains_key(&key);
+        if !known && shard.rates.len() >= self.keys_per_shard {
+            shard.rates.retain(|_, bucket| !bucket.is_full(now));
+            if shard.rates.len() >= self.keys_per_shard {
+                return false;
+            }
+        }
+        let bucket = shard.rates.entry(key);
+        bucket
+            .or_insert_with(|| TokenBucket::full(now, rate))
+            .take(now, rate)
+    }
+
+    /// Takes a place; [`Held`] gives it back.
+    fn take_place(&self, key: Key, most: u32) -> bool {
+        let mut shard = self.shard(key);
+        if shard.held.len() >= self.keys_per_shard && !shard.held.contains_key(&key) {
+            return false;
+        }
+        let count = shard.held.entry(key).or_insert(0);
+        let free = *count < most;
+        if free {
+            *count += 1;
+        } else if *count == 0 {
+            shard.held.remove(&key);
+        }
+        free
+    }
+
+    fn give_place_back(&self, key: Key) {
+        let mut shard = self.shard(key);
+        match shard.held.get_mut(&key) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) | None => drop(shard.held.remove(&key)),
+        }
+    }
+
+    /// Whose turn it is.
+    pub(crate) fn turn(&self, key: Key, weights: &[u32]) -> Option<usize> {
+        let mut shard = self.shard(key);
+        if shard.wheels.len() >= POLICY_WHEELS_MAX / POLICY_SHARDS
+            && !shard.wheels.contains_key(&key)
+        {
+            shard.wheels.clear();
+        }
+        shard.wheels.entry(key).or_default().next(weights)
+    }
+
+    /// Forgets counts that stand where they began.
+    pub(crate) fn sweep(&self) {
+        let now = self.now();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            shard.rates.retain(|_, bucket| !bucket.is_full(now));
+            let (rates, held) = (shard.rates.len(), shard.held.len());
+            shard.rates.shrink_to(rates * 2);
+            shard.held.shrink_to(held * 2);
+        }
+    }
+
+    /// Microseconds since the node began, on a clock that never goes back.
+    fn now(&self) -> i64 {
+        i64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn shard(&self, key: Key) -> MutexGuard<'_, Shard> {
+        let at = usize::try_from(key % self.shards.len() as u128).unwrap_or(0);
+        lock(&self.shards[at])
+    }
+
+    #[cfg(test)]
+    fn count(&self) -> (usize, usize) {
+        let shards = self.shards.iter().map(lock);
+        shards.fold((0, 0), |(rates, held), shard| {
+            (rates + shard.rates.len(), held + shard.held.len())
+        })
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Places of `limit-connections` that a connection has, given back when it is over.
+pub(crate) struct Held {
+    state: Arc<PolicyState>,
+    keys: Vec<Key>,
+}
+
+impl Held {
+    /// None yet.
+    pub(crate) fn none(state: &Arc<PolicyState>) -> Self {
+        Self {
+            state: Arc::clone(state),
+            keys: Vec::new(),
+        }
+    }
+
+    /// Takes one more.
+    pub(crate) fn take(&mut self, key: Key, most: u32) -> bool {
+        let taken = self.state.take_place(key, most);
+        if taken {
+            self.keys.push(key);
+        }
+        taken
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for key in &self.keys {
+            self.state.give_place_back(*key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const RATE: Rate = Rate {
+        capacity: 3,
+        per_micros: 3_000_000,
+    };
+
+    fn burst(state: &PolicyState, key: Key) -> usize {
+        (0..10).filter(|_| state.take_rate(key, &RATE)).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bucket_holds_its_capacity_and_fills_evenly() {
+        let state = PolicyState::default();
+        let key = state.key_of("ep_1", "rule/0", "192.0.2.1");
+        assert_eq!(burst(&state, key), 3);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(burst(&state, key), 1);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(burst(&state, key), 3, "never more than it holds");
+        assert_eq!(burst(&state, key + 1), 3, "another key is another bucket");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn full_buckets_are_forgotten_and_only_so_many_are_kept() {
+        let state = PolicyState::with_keys(POLICY_SHARDS);
+        let keys = (0..).step_by(POLICY_SHARDS).map(|key| key as Key);
+        let mut keys = keys.take(3); // of one shard, which holds one
+        let (first, second) = (keys.next().expect("a key"), keys.next().expect("a key"));
+        assert!(state.take_rate(first, &RATE));
+        assert!(!state.take_rate(second, &RATE), "no room is a refusal");
+        assert!(state.take_rate(first, &RATE), "who is known goes on");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(state.take_rate(second, &RATE), "the first is full again");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        state.sweep();
+        assert_eq!(state.count(), (0, 0));
+    }
+
+    #[test]
+    fn a_capacity_of_nothing_lets_nobody_in() {
+        let rate = Rate {
+            capacity: 0,
+            per_micros: 1,
+        };
+        assert!(!PolicyState::default().take_rate(1, &rate));
+    }
+
+    #[test]
+    fn places_are_given_back_by_dropping_them_and_nothing_is_kept() {
+        let state = Arc::new(PolicyState::default());
+        let (mut one, mut two) = (Held::none(&state), Held::none(&state));
+        assert!(one.take(7, 1));
+        assert!(!two.take(7, 1));
+        assert!(!two.take(8, 0));
+        drop(one);
+        assert!(two.take(7, 1));
+        drop(two);
+        assert_eq!(state.count(), (0, 0));
+    }
+
+    #[test]
+    fn places_have_a_bound_as_well() {
+        let state = Arc::new(PolicyState::with_keys(POLICY_SHARDS));
+        let mut held = Held::none(&state);
+        let shards = POLICY_SHARDS as Key;
+        assert!(held.take(0, 9) && held.take(0, 9));
+        assert!(!held.take(shards, 9), "the shard holds one key");
+    }
+
+    #[test]
+    fn weights_are_exact_over_ten_thousand_turns_and_never_bunch() {
+        let state = PolicyState::default();
+        let weights = [5, 0, 3, 2];
+        let mut counts = [0_u32; 4];
+        for turn in 1..=10_000 {
+            counts[state.turn(1, &weights).expect("someone")] += 1;
+            if turn % 10 == 0 {
+                let round = turn / 10;
+                assert_eq!(counts, weights.map(|weight| weight * round));
+            }
+        }
+        assert_eq!(counts, [5_000, 0, 3_000, 2_000]);
+        assert_eq!(state.turn(2, &[0, 0]), None);
+        assert_eq!(state.turn(2, &[]), None);
+        assert_eq!(state.turn(1, &[0, 9]), Some(1));
+    }
+}

@@ -1,0 +1,236 @@
+//! Waiting for a client's first bytes because a policy asks for them: bounded in bytes and in time. What
+//! is read stays in [`Early`], and is replayed to whatever the connection is forwarded to.
+//!
+//! Must never: take bytes away that were not answered, or wait where no rule asked for it.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use portcullis_net::{Counters, Side, TcpConn};
+use portcullis_policy::sniff::{self, First, Head, Looked, Request};
+use portcullis_policy::{Given, Need};
+use portcullis_telemetry::{CloseReason, Ended, KillSwitch};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
+
+use crate::connection::{Record, failed, killed};
+use crate::defaults::{FIRST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_TIMEOUT};
+use crate::early::Early;
+
+/// A client that is waited for.
+pub(crate) struct Waiting<'a> {
+    client: &'a mut TcpConn,
+    early: &'a Early<'a>,
+    kill: &'a KillSwitch,
+    counters: &'a Counters,
+    accepted: Instant,
+    within: Instant,
+}
+
+impl<'a> Waiting<'a> {
+    /// No wait lasts longer than the establishment may.
+    pub(crate) fn of(
+        client: &'a mut TcpConn,
+        early: &'a Early<'a>,
+        record: &'a Record,
+        accepted: Instant,
+        connect_timeout: Duration,
+    ) -> Self {
+        Self {
+            client,
+            early,
+            kill: record.kill(),
+            counters: &record.traffic().0,
+            accepted,
+            within: accepted + connect_timeout,
+        }
+    }
+
+    /// A policy says how long the establishment may take.
+    pub(crate) fn set_connect_timeout(&mut self, connect_timeout: Duration) {
+        self.within = self.accepted + connect_timeout;
+    }
+
+    /// Gets what is needed.
+    ///
+    /// # Errors
+    /// The client is gone, somebody ended the connection, or no request came in time. `internal` when it is
+    /// asked for what it has given: that would go on for ever.
+    pub(crate) async fn get(&mut self, need: Need, given: &mut Given) -> Result<(), Ended> {
+        match need {
+            Need::First { .. } if given.first.is_some() => return Err(CloseReason::Internal.into()),
+            Need::Request if given.request.is_some() => return Err(CloseReason::Internal.into()),
+            Need::First { wait } => {
+                let deadline = Instant::now().checked_add(wait);
+                let deadline = deadline.unwrap_or(self.within).min(self.within);
+                given.first = Some(self.first(deadline).await?);
+            }
+            Need::Request => {
+                let deadline = (Instant::now() + REQUEST_TIMEOUT).min(self.within);
+                given.request = Some(self.request(deadline).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the first bytes are. Silence is an answer: then they are whatever came so far.
+    async fn first(&mut self, deadline: Instant) -> Result<First, Ended> {
+        let mut over = false;
+        loop {
+            match self
+                .early
+                .look(|bytes, ended| sniff::look(bytes, ended || over))
+            {
+                Looked::Found(first) => return Ok(first),
+                Looked::Answer { taken, say } if taken > 0 => {
+                    self.answer(say, deadline).await?;
+                    self.early.drop_first(taken);
+                }
+                Looked::Answer { .. } | Looked::More if over => return Ok(First::default()),
+                Looked::Answer { .. } | Looked::More => {
+                    over = !self.more(FIRST_BYTES_MAX, deadline).await?;
+                }
+            }
+        }
+    }
+
+    /// The request's head; `None` when what came is none.
+    async fn request(&mut self, deadline: Instant) -> Result<Option<Request>, Ended> {
+        loop {
+            match self.early.look(|bytes, _| sniff::http_head(bytes)) {
+                Head::Whole(request, _) => return Ok(Some(request)),
+                Head::Not => return Ok(None),
+                Head::More => {}
+            }
+            if self.is_at_end(REQUEST_HEAD_BYTES_MAX) {
+                return Ok(None);
+            }
+            if !self.more(REQUEST_HEAD_BYTES_MAX, deadline).await? {
+                return Err(CloseReason::RequestTimeout.into());
+            }
+        }
+    }
+
+    fn is_at_end(&self, most: usize) -> bool {
+        self.early.look(|bytes, ended| ended || bytes.len() >= most)
+    }
+
+    /// Reads more, up to so many bytes in all. `false`: there is no more, or not in time.
+    async fn more(&mut self, most: usize, deadline: Instant) -> Result<bool, Ended> {
+        if self.is_at_end(most) {
+            return Ok(false);
+        }
+        let (kill, early, client) = (self.kill, self.early, &mut *self.client);
+        // The kill goes first, as in every wait; bytes that are there go before the end of the time.
+        tokio::select! {
+            biased;
+            () = kill.killed() => Err(killed(kill, false)),
+            read = poll_fn(|cx| early.poll_read(cx, client, most)) => match read {
+                Ok(()) => Ok(true),
+                Err(error) => Err(failed(CloseReason::ClientReset, &error)),
+            },
+            () = tokio::time::sleep_until(deadline) => Ok(false),
+        }
+    }
+
+    /// Says a byte or two to a client that waits for them.
+    async fn answer(&mut self, say: &[u8], deadline: Instant) -> Result<(), Ended> {
+        let (kill, client) = (self.kill, &mut *self.client);
+        tokio::select! {
+            biased;
+            () = kill.killed() => Err(killed(kill, false)),
+            wrote = client.write_all(say) => match wrote {
+                Ok(()) => {
+                    self.counters.add(Side::Upstream, say.len() as u64);
+                    Ok(())
+                }
+                Err(error) => Err(failed(CloseReason::ClientReset, &error)),
+            },
+            () = tokio::time::sleep_until(deadline) => Err(CloseReason::EstablishTimeout.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_policy::sniff::Protocol;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// What a need comes to for a client that says this and then nothing, and how long that took. The clock
+    /// goes on by itself when nothing else can.
+    async fn needs(need: Need, says: &[u8], within: Duration) -> (Result<Given, Ended>, Duration) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("address");
+        let mut outside = TcpStream::connect(at).await.expect("connected");
+        let (inside, _) = listener.accept().await.expect("accepted");
+        outside.write_all(says).await.expect("write");
+        let (mut client, counters) = (TcpConn::new(inside), Counters::new());
+        let (early, kill, accepted) =
+            (Early::new(&counters), KillSwitch::default(), Instant::now());
+        let mut waiting = Waiting {
+            client: &mut client,
+            early: &early,
+            kill: &kill,
+            counters: &counters,
+            accepted,
+            within: accepted + within,
+        };
+        let mut given = Given::default();
+        let got = waiting.get(need, &mut given).await;
+        (got.map(|()| given), accepted.elapsed())
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_come_ends_the_connection_after_its_time() {
+        for says in [&b""[..], b"GET / HTTP/1.1\r\nHost:"] {
+            let (got, after) = needs(Need::Request, says, MINUTE).await;
+            let reason = got.map_err(|ended| ended.reason);
+            assert_eq!(reason, Err(CloseReason::RequestTimeout));
+            assert_eq!(after, REQUEST_TIMEOUT);
+        }
+        let (got, after) = needs(Need::Request, b"", Duration::from_secs(2)).await;
+        assert_eq!(
+            got.map_err(|ended| ended.reason),
+            Err(CloseReason::RequestTimeout)
+        );
+        assert_eq!(after, Duration::from_secs(2), "the establishment's own end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_request_is_known_at_once() {
+        let long = [b"GET /".to_vec(), vec![b'x'; REQUEST_HEAD_BYTES_MAX]].concat();
+        for says in [&b"SSH-2.0-x\r\n"[..], &long] {
+            let (got, after) = needs(Need::Request, says, MINUTE).await;
+            assert_eq!(got.expect("an answer").request, Some(None));
+            assert_eq!(after, Duration::ZERO);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_unknown_when_the_rules_time_is_over() {
+        let wait = Duration::from_secs(1);
+        let (got, after) = needs(Need::First { wait }, b"", MINUTE).await;
+        let first = got.expect("an answer").first.expect("given");
+        assert_eq!(first.protocol, Protocol::Unknown);
+        assert_eq!(after, wait);
+        let forever = Need::First {
+            wait: Duration::MAX,
+        };
+        let (got, after) = needs(forever, b"", MINUTE).await;
+        assert!(got.is_ok());
+        assert_eq!(after, MINUTE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_decide_are_not_waited_behind() {
+        let wait = Duration::from_secs(1);
+        let (got, after) = needs(Need::First { wait }, b"SSH-2.0-x\r\n", MINUTE).await;
+        let first = got.expect("an answer").first.expect("given");
+        assert_eq!(first.protocol, Protocol::Ssh);
+        assert_eq!(after, Duration::ZERO);
+    }
+}
