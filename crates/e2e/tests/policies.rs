@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use portcullis_e2e::Stack;
 use portcullis_e2e::servers::{MariaDb, Mosquitto, Nginx, Postgres, Redis, Sshd, Xrdp};
 use portcullis_e2e::shell::{sh_async, try_sh};
-use portcullis_e2e::traffic::exchange;
+use portcullis_e2e::stack::AgentProcess;
+use portcullis_e2e::traffic::{Upstream, exchange};
 use portcullis_e2e::wait::eventually;
-use portcullis_e2e::{AgentProcess, Stack, Upstream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -59,9 +60,7 @@ async fn cloud(stack: &Stack, policy: &str) -> (String, SocketAddr) {
 /// An internal endpoint in front of a port of this machine.
 async fn internal(stack: &Stack, port: u16, name: &str) -> AgentProcess {
     let url = format!("tcp://{name}.internal:8443");
-    stack
-        .tcp_with(&port.to_string(), &["--url", &url])
-        .await
+    stack.tcp_with(&port.to_string(), &["--url", &url]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,6 +126,8 @@ async fn one_port_serves_every_protocol() {
         MariaDb::start()
     );
     let tls = TlsServer::start(&stack);
+    let echo = Upstream::echo().await;
+    let minecraft = echo.addr.port();
     let ports = [
         ("ssh", sshd.port),
         ("http", nginx.port),
@@ -135,6 +136,7 @@ async fn one_port_serves_every_protocol() {
         ("mqtt", broker.port),
         ("rdp", rdp.port),
         ("tls", tls.port),
+        ("minecraft", minecraft),
         ("unknown", maria.port),
     ];
     let mut agents = Vec::new();
@@ -177,11 +179,25 @@ async fn one_port_serves_every_protocol() {
     let (_, message) = tokio::join!(publish, subscribe);
     assert_eq!(message.trim(), "open");
     let (_, out) = try_sh(&format!(
-        "timeout 30 xfreerdp /v:127.0.0.1:{port} /u:gate /p:gate /cert:ignore +auth-only 2>&1"
+        "xvfb-run -a timeout 40 xfreerdp /v:127.0.0.1:{port} /u:nobody /p:nothing /cert:ignore /sec:tls +auth-only /log-level:INFO 2>&1"
     ));
-    assert!(out.contains("Authentication only"), "{out}");
+    assert!(out.contains("Authentication only, exit status 0"), "{out}");
+    // A status ping and a login, as the game sends them: length, packet 0, version 763, host, port, next.
+    for next in [1_u8, 2] {
+        let mut ping = vec![0x00, 0xFB, 0x05, 13];
+        ping.extend(b"mc.example.io");
+        ping.extend([0x63, 0xDD, next]);
+        ping.insert(0, ping.len() as u8);
+        ping.extend(match next {
+            1 => vec![1, 0],
+            _ => vec![7, 0, 5, b'g', b'u', b'e', b's', b't'],
+        });
+        assert_eq!(exchange(at, &ping).await.expect("it is routed"), ping);
+    }
     let s_client = |name: &str| {
-        format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | openssl s_client -quiet -connect {at} -servername {name} 2>/dev/null")
+        format!(
+            "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | openssl s_client -quiet -connect {at} -servername {name} 2>/dev/null"
+        )
     };
     let out = sh_async(s_client("git.example.com")).await;
     assert!(out.contains("200 ok"), "{out}");
@@ -251,12 +267,27 @@ async fn targets_share_by_weight_and_a_limit_limits() {
   - actions: [{type: deny}]
 ";
     let (id, at) = cloud(&stack, targets).await;
+    // The one that found it listening has had its turn.
+    eventually("nobody is there", || async {
+        let open = stack.api.metric("portcullis_connections_open").await;
+        let closed = stack
+            .api
+            .metric("portcullis_connections_closed_total")
+            .await;
+        (open < 0.5 && closed > 0.5).then_some(())
+    })
+    .await;
     let said = || async {
-        let mut stream = TcpStream::connect(at).await.expect("connects");
         let mut said = String::new();
-        match stream.read_to_string(&mut said).await {
+        let heard = async {
+            TcpStream::connect(at)
+                .await?
+                .read_to_string(&mut said)
+                .await
+        };
+        match heard.await {
             Ok(_) => said,
-            Err(error) => error.kind().to_string(),
+            Err(error) => error.kind().to_string(), // one that is refused is reset at once
         }
     };
     let mut blues = 0;
@@ -276,13 +307,20 @@ async fn targets_share_by_weight_and_a_limit_limits() {
 ";
     stack
         .api
-        .patch(&format!("/endpoints/{id}"), json!({"traffic_policy": limited}))
+        .patch(
+            &format!("/endpoints/{id}"),
+            json!({"traffic_policy": limited}),
+        )
         .await;
     let mut all = Vec::new();
     for _ in 0..6 {
         all.push(said().await);
     }
-    assert_eq!(all.iter().filter(|said| *said == "blue").count(), 3, "{all:?}");
+    assert_eq!(
+        all.iter().filter(|said| *said == "blue").count(),
+        3,
+        "{all:?}"
+    );
     eventually("the limit is named", || async {
         stack.log().contains("PTC_RATE_LIMITED").then_some(())
     })
@@ -331,12 +369,16 @@ async fn ip_policies_and_secrets_are_shared_changed_and_guarded() {
     assert_eq!(echo, b"open");
     let (status, answer) = stack
         .api
-        .send(reqwest::Method::DELETE, &format!("/ip_policies/{office}"), None)
-        .await;
+        .send("DELETE", &format!("/ip_policies/{office}"), None)
+        .await
+        .expect("an answer");
     assert_eq!(answer["error_code"], "ERR_NGROK_1420", "{status} {answer}");
     stack
         .api
-        .patch(&format!("/ip_policy_rules/{rule}"), json!({"cidr": "192.0.2.0/24"}))
+        .patch(
+            &format!("/ip_policy_rules/{rule}"),
+            json!({"cidr": "192.0.2.0/24"}),
+        )
         .await;
     let end = exchange(at, b"open").await;
     assert!(end.is_err() || end.is_ok_and(|answer| answer.is_empty()));
@@ -353,6 +395,7 @@ async fn a_policy_is_tried_without_a_server() {
     let stack = Stack::start().await;
     let file = stack.dir().join("try.yml");
     let policy = "on_tcp_connect:
+  - actions: [{type: sniff}]
   - name: ssh
     expressions: [\"conn.protocol == 'ssh'\", \"conn.geo.country_code == 'DE'\"]
     actions: [{type: forward-internal, config: {url: 'tcp://ssh.internal:22'}}]
@@ -368,9 +411,20 @@ async fn a_policy_is_tried_without_a_server() {
         assert_eq!(status, 0, "{output}");
         serde_json::from_str::<Value>(output.trim()).expect("JSON")
     };
-    let told = test(&["--set", "conn.protocol=ssh", "--set", "conn.geo.country_code=DE"]);
+    let told = test(&[
+        "--set",
+        "conn.protocol=ssh",
+        "--set",
+        "conn.geo.country_code=DE",
+    ]);
     assert_eq!(told["outcome"], "forward", "{told}");
     let told = test(&["--set", "conn.protocol=ssh"]);
     assert_eq!(told["outcome"], "deny", "{told}");
-    assert!(told["detail"].as_str().expect("text").contains("nobody else"), "{told}");
+    assert!(
+        told["detail"]
+            .as_str()
+            .expect("text")
+            .contains("nobody else"),
+        "{told}"
+    );
 }
