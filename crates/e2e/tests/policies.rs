@@ -349,7 +349,7 @@ async fn ip_policies_and_secrets_are_shared_changed_and_guarded() {
         .await;
     let rule = rule["id"].as_str().expect("an id").to_owned();
     let vault = stack.api.post("/vaults", json!({"name": "gate"})).await;
-    stack
+    let secret = stack
         .api
         .post(
             "/vault_secrets",
@@ -373,6 +373,23 @@ async fn ip_policies_and_secrets_are_shared_changed_and_guarded() {
         .await
         .expect("an answer");
     assert_eq!(answer["error_code"], "ERR_NGROK_1420", "{status} {answer}");
+    let secret = secret["id"].as_str().expect("an id");
+    let (_, answer) = stack
+        .api
+        .send("DELETE", &format!("/vault_secrets/{secret}"), None)
+        .await
+        .expect("an answer");
+    assert_eq!(answer["details"]["code"], "PTC_SECRET_IN_USE", "{answer}");
+    let other = json!({"url": "tcp://", "traffic_policy": policy.replace("'word'", "'other'")});
+    let (status, answer) = stack
+        .api
+        .send("POST", "/endpoints", Some(other))
+        .await
+        .expect("an answer");
+    assert_eq!(
+        answer["details"]["code"], "PTC_POLICY_REFERENCE",
+        "{status} {answer}"
+    );
     stack
         .api
         .patch(

@@ -538,7 +538,7 @@ proptest! {
 
 #[test]
 fn the_policies_in_the_guide_compile_and_its_faults_are_those() {
-    let guide = include_str!("../../../../docs/endpoints.md");
+    let guide = include_str!("../../../../docs/policy.md");
     let blocks = |kind: &str| -> Vec<&str> {
         let opening = format!("```{kind}\n");
         let opened = guide.split(&opening).skip(1);

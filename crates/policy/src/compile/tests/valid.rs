@@ -233,7 +233,7 @@ fn actions() {
             &[],
         ),
         (config("deny", "{ mode: reset }"), true, &[]),
-        (config("deny", "{ mode: tarpit, hold: 1m30s }"), true, &[]),
+        (config("deny", "{ mode: tarpit, hold: 20s }"), true, &[]),
         (
             config(
                 "custom-response",

@@ -236,8 +236,8 @@ fn deny_closes_as_it_says() {
             DenyMode::Tarpit(Duration::from_secs(30)),
         ),
         (
-            "{ mode: tarpit, hold: 90s }",
-            DenyMode::Tarpit(Duration::from_secs(90)),
+            "{ mode: tarpit, hold: 20s }",
+            DenyMode::Tarpit(Duration::from_secs(20)),
         ),
     ] {
         let text = format!("on_tcp_connect: [{{ actions: [{{ type: deny, config: {config} }}] }}]");
