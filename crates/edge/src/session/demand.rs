@@ -83,7 +83,8 @@ impl Demand {
     /// Channels to ask the agent for now: what is missing for the target and for the opens that wait,
     /// less what is on its way. When nothing came for a while, what is missing is asked for again.
     pub(crate) fn ask(&mut self, now: Instant, idle: usize, waiting: usize) -> u32 {
-        let lost = self.asked > 0 && now.duration_since(self.asked_at) >= self.again;
+        let lost = self.asked > 0
+            && now.duration_since(self.asked_at) >= self.again.max(self.setup.time());
         if lost {
             self.setup.lost();
             self.asked = 0;
