@@ -101,7 +101,7 @@ impl ChannelLeg {
     /// Something happened that concerns a move.
     pub(crate) fn is_called(&self) -> bool {
         // A move is put off until a frame that is spliced is whole: SWITCH must not come within.
-        (self.link.door.is_called() || self.fresh_switch) && !self.is_mid_frame()
+        self.is_wanted() && !self.is_mid_frame()
     }
 
     /// What is known of moves here, taken once.
@@ -121,10 +121,20 @@ impl ChannelLeg {
     }
 
     /// What called since it was last looked at, and before there was somebody to wake, was not heard.
-    fn hear_again(&self, cx: &Context<'_>) {
-        if self.link.door.is_called() && !self.is_mid_frame() {
+    pub(crate) fn hear_again(&self, cx: &Context<'_>) {
+        if self.link.door.is_called() {
             cx.waker().wake_by_ref();
         }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.link.door.is_called() || self.fresh_switch
+    }
+
+    /// A move waits for a frame that was begun. Whoever writes is to make it whole at once, from memory: the
+    /// peer may not read before the move.
+    pub(crate) fn is_put_off(&self) -> bool {
+        self.is_wanted() && self.is_mid_frame()
     }
 
     /// Whether a frame was begun by a splice and is not whole yet.
@@ -167,6 +177,10 @@ impl ChannelLeg {
             return Finished::Closed;
         }
         let cut = self.reset.is_some();
+        // Who has cut the open throws away what comes of it: so the frame can be made whole.
+        if self.peer_reset && self.link.fill_frame().is_err() {
+            return self.dropped(cut, open);
+        }
         // Within a frame nothing can be said any more, not even a reset.
         if self.link.is_mid_frame() {
             self.link.fail(io::ErrorKind::ConnectionAborted.into());
@@ -379,9 +393,6 @@ impl ChannelLeg {
             self.link.door.note_bytes();
             return Poll::Ready(Ok(Got::Bytes));
         }
-        if filled.is_pending() {
-            self.hear_again(cx);
-        }
         ready!(filled)?;
         Poll::Ready(Ok(match (self.peer_ended, self.switched) {
             (false, Some(_)) => Got::Through,
@@ -397,7 +408,8 @@ impl ChannelLeg {
         if buf.is_empty() {
             return Ok(Wrote::Bytes(0));
         }
-        if self.link.poll_flush(cx)?.is_pending() {
+        let at_once = self.is_put_off();
+        if !at_once && self.link.poll_flush(cx)?.is_pending() {
             return self.clogged(cx).map(|()| Wrote::Clogged);
         }
         if self.is_mid_frame() {
@@ -414,7 +426,6 @@ impl ChannelLeg {
     /// Nothing can be written now; the caller is woken when it can, or when the open is aborted.
     fn clogged(&self, cx: &Context<'_>) -> io::Result<()> {
         self.link.door.listen_to_write(cx);
-        self.hear_again(cx);
         // What was called before that was not heard.
         match self.link.door.is_aborted() {
             true => Err(io::ErrorKind::ConnectionReset.into()),
@@ -455,9 +466,6 @@ impl ChannelLeg {
                     other => other,
                 },
             };
-            if ready.is_pending() {
-                self.hear_again(cx);
-            }
             return ready;
         }
         Poll::Ready(Ok(()))
@@ -471,7 +479,7 @@ impl ChannelLeg {
         most: usize,
     ) -> io::Result<usize> {
         let mut moved = 0;
-        while moved < most {
+        while moved < most && self.early.is_empty() {
             match self.link.splice_in(cx, pipe, most - moved) {
                 Ok(0) => break,
                 Ok(bytes) => moved += bytes,
@@ -498,6 +506,9 @@ impl ChannelLeg {
     ) -> Poll<io::Result<usize>> {
         if self.peer_reset || self.link.door.is_aborted() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if self.is_put_off() {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into())); // the rest goes by way of memory
         }
         let Poll::Ready(moved) = self.link.poll_splice_out(cx, pipe, most) else {
             self.clogged(cx)?;
@@ -526,7 +537,6 @@ impl ChannelLeg {
             return Poll::Ready(error);
         }
         if !self.peer_ended {
-            self.hear_again(cx);
             return self.link.poll_broken(cx);
         }
         // Behind END only RESET matters, and SWITCH; the peer has sent all of its bytes.

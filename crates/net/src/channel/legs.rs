@@ -105,14 +105,6 @@ impl Leg {
         }
     }
 
-    /// Whether a frame was begun by a splice and is not whole yet: nothing else can be said here.
-    pub(crate) fn is_mid_frame(&self) -> bool {
-        match self {
-            Self::Channel(leg) => leg.is_mid_frame(),
-            Self::Carrier(_) => false,
-        }
-    }
-
     /// Something happened that concerns a move; [`Self::hear`] takes note of it.
     pub(crate) fn is_called(&self) -> bool {
         match self {
@@ -126,6 +118,22 @@ impl Leg {
         match self {
             Self::Channel(leg) => leg.hear(),
             Self::Carrier(leg) => leg.slot_ref().hear(),
+        }
+    }
+
+    /// A move waits for a frame that was begun: see [`ChannelLeg::is_put_off`].
+    pub(crate) fn is_put_off(&self) -> bool {
+        match self {
+            Self::Channel(leg) => leg.is_put_off(),
+            Self::Carrier(_) => false,
+        }
+    }
+
+    /// Whoever waits on the leg looks again if something called before there was somebody to wake.
+    pub(crate) fn hear_again(&self, cx: &Context<'_>) {
+        match self {
+            Self::Channel(leg) => leg.hear_again(cx),
+            Self::Carrier(_) => {} // its slot keeps whom to wake
         }
     }
 

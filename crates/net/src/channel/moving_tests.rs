@@ -504,22 +504,12 @@ async fn what_is_spliced_moves_whole_between_frames() {
     for round in 0..8 {
         let mut bench = Bench::start_over(plain_link_pair, 2).await;
         let (near, far) = bench.open().await;
-        let (client, edge_socket) = tcp_pair().await;
-        let (upstream, agent_socket) = tcp_pair().await;
-        let counters = [Arc::new(Counters::new()), Arc::new(Counters::new())];
-        let run = |socket, mut tunnel: TunnelStream, at: usize| {
-            let counters = Arc::clone(&counters[at]);
-            crate::task::spawn("relay", async move {
-                let (limits, kill) = (RelayLimits::default(), CancellationToken::new());
-                let mut socket = TcpConn::new(socket);
-                let end = match at {
-                    0 => relay(&mut socket, &mut tunnel, &limits, &counters, &kill).await,
-                    _ => relay(&mut tunnel, &mut socket, &limits, &counters, &kill).await,
-                };
-                (end, tunnel)
-            })
-        };
-        let relays = (run(edge_socket, near, 0), run(agent_socket, far, 1));
+        let Relayed {
+            client,
+            upstream,
+            counters,
+            relays,
+        } = Relayed::start(near, far).await;
         let calling = {
             let edge = Arc::clone(&bench.edge);
             let pauses: Vec<u64> = (0..400).map(|_| random.random_range(1..20)).collect();
@@ -542,7 +532,7 @@ async fn what_is_spliced_moves_whole_between_frames() {
         .await;
         assert!(got_up == up && got_down == down, "round {round}");
         calling.abort();
-        for (at, relay) in [relays.0, relays.1].into_iter().enumerate() {
+        for (at, relay) in relays.into_iter().enumerate() {
             let (end, tunnel) = soon("the relay's end", relay).await.unwrap();
             assert!(matches!(end, RelayEnd::Finished { .. }), "{end:?}");
             let exchange: Arc<dyn Exchange> = match at {
@@ -558,6 +548,102 @@ async fn what_is_spliced_moves_whole_between_frames() {
         assert_eq!(bench.edge.lost.load(Ordering::Relaxed), 0);
     }
     assert!(spliced > 0);
+}
+
+/// A client and an upstream at the two ends of one open.
+struct Relayed {
+    client: tokio::net::TcpStream,
+    upstream: tokio::net::TcpStream,
+    /// The edge's and the agent's.
+    counters: [Arc<Counters>; 2],
+    relays: [tokio::task::JoinHandle<(RelayEnd, TunnelStream)>; 2],
+}
+
+impl Relayed {
+    async fn start(near: TunnelStream, far: TunnelStream) -> Self {
+        let (client, edge_socket) = tcp_pair().await;
+        let (upstream, agent_socket) = tcp_pair().await;
+        let counters = [Arc::new(Counters::new()), Arc::new(Counters::new())];
+        let run = |socket, mut tunnel: TunnelStream, at: usize| {
+            let counters = Arc::clone(&counters[at]);
+            crate::task::spawn("relay", async move {
+                let (limits, kill) = (RelayLimits::default(), CancellationToken::new());
+                let mut socket = TcpConn::new(socket);
+                let end = match at {
+                    0 => relay(&mut socket, &mut tunnel, &limits, &counters, &kill).await,
+                    _ => relay(&mut tunnel, &mut socket, &limits, &counters, &kill).await,
+                };
+                (end, tunnel)
+            })
+        };
+        let relays = [run(edge_socket, near, 0), run(agent_socket, far, 1)];
+        Self {
+            client,
+            upstream,
+            counters,
+            relays,
+        }
+    }
+}
+
+/// A client that reads only after it was heard: what it says passes, though the other direction stands
+/// within a frame and both are to move.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_does_not_wait_for_a_client_that_does_not_read() {
+    for round in 0..8_usize {
+        let bulk_down = round % 2 == 0;
+        let mut bench = Bench::start_over(plain_link_pair, 2).await;
+        let (near, far) = bench.open().await;
+        let Relayed {
+            client,
+            upstream,
+            counters,
+            relays,
+        } = Relayed::start(near, far).await;
+        let (mut sender, mut reader) = match bulk_down {
+            true => (upstream, client),
+            false => (client, upstream),
+        };
+        // Buffers of other sizes each time, so that the sender comes to stand within a frame.
+        let buffer = 40_000 + 7_001 * round;
+        socket2::SockRef::from(&reader)
+            .set_recv_buffer_size(buffer)
+            .unwrap();
+        let sent = clogged(&sender, 10_007 * (round + 1)).await;
+        assert!(counters[usize::from(bulk_down)].spliced() > 0);
+        assert_eq!(bench.promoted(), 1);
+        bench.call_back();
+        // Long enough for the calls to be heard, and in no way what the test is about.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        reader.write_all(b"x").await.unwrap();
+        reader.shutdown().await.unwrap();
+        let (heard, end) = soon("what the reader says", read_all(&mut sender)).await;
+        end.unwrap();
+        assert_eq!(heard, b"x", "down: {bulk_down}");
+        assert_eq!(bench.edge.returned.load(Ordering::Relaxed), 1);
+        sender.shutdown().await.unwrap();
+        let (got, end) = soon("what the sender sent", read_all(&mut reader)).await;
+        end.unwrap();
+        assert_eq!(got.len(), sent);
+        for relay in relays {
+            let (end, _) = soon("the relay's end", relay).await.unwrap();
+            assert!(matches!(end, RelayEnd::Finished { .. }), "{end:?}");
+        }
+    }
+}
+
+/// Writes pieces of a size until the other side takes no more; how much it took.
+async fn clogged(stream: &tokio::net::TcpStream, piece: usize) -> usize {
+    let piece = vec![7; piece];
+    let mut sent = 0;
+    let patience = Duration::from_millis(300);
+    while tokio::time::timeout(patience, stream.writable())
+        .await
+        .is_ok()
+    {
+        sent += stream.try_write(&piece).unwrap_or(0);
+    }
+    sent
 }
 
 /// Sends all of it and reads all that comes, with stalls of its reader.

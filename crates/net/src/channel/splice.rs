@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use portcullis_proto::{FrameType, Header};
 
@@ -29,10 +29,14 @@ impl TunnelStream {
 
     fn poll_spliceable(&mut self, cx: &mut Context<'_>, ask: bool) -> Poll<io::Result<()>> {
         self.turn(cx)?;
-        match self.plain_leg() {
+        let ready = match self.plain_leg() {
             Some(leg) => leg.poll_spliceable(cx, ask),
             None => Poll::Ready(Ok(())), // a read tells
+        };
+        if ready.is_pending() {
+            self.leg.hear_again(cx);
         }
+        ready
     }
 }
 
@@ -62,10 +66,14 @@ impl Plain for TunnelStream {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         self.turn(cx)?;
-        match self.plain_leg() {
+        let moved = match self.plain_leg() {
             Some(leg) => leg.poll_splice_out(cx, pipe, most),
             None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        };
+        if moved.is_pending() {
+            self.leg.hear_again(cx);
         }
+        moved
     }
 }
 
@@ -172,6 +180,16 @@ impl Link {
             Ok(()) => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(self.fail(error))),
         }
+    }
+
+    /// Makes a frame whole whose bytes nobody takes any more. Does nothing outside of one.
+    pub(super) fn fill_frame(&mut self) -> io::Result<()> {
+        if !self.is_mid_frame() {
+            return Ok(());
+        }
+        let nothing = vec![0; self.owed];
+        let mut cx = Context::from_waker(Waker::noop());
+        self.put_rest(&mut cx, &nothing).map(drop)
     }
 
     /// Goes on with a frame that a splice began: how many of the bytes belong to it.

@@ -209,7 +209,11 @@ impl AsyncRead for TunnelStream {
                 return Poll::Pending;
             };
             let before = buf.filled().len();
-            match ready!(leg.poll_read(cx, buf))? {
+            let got = leg.poll_read(cx, buf);
+            if got.is_pending() {
+                self.leg.hear_again(cx);
+            }
+            match ready!(got)? {
                 Got::Bytes => {
                     if self.bulky.on_read(buf.filled().len() - before) {
                         self.see_to_agent(cx)?;
@@ -222,8 +226,11 @@ impl AsyncRead for TunnelStream {
                     }
                     return Poll::Ready(Ok(()));
                 }
-                // What we splice comes first; its end wakes us.
-                Got::Through if self.leg.is_mid_frame() => return Poll::Pending,
+                // The frame that we splice is made whole first, by whoever writes.
+                Got::Through if self.leg.is_put_off() => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 // Read up to the peer's SWITCH: it goes on elsewhere.
                 Got::Through => self.drive(cx)?,
             }
@@ -246,7 +253,10 @@ impl AsyncWrite for TunnelStream {
                     }
                     return Poll::Ready(Ok(count));
                 }
-                Wrote::Clogged => return Poll::Pending,
+                Wrote::Clogged => {
+                    self.leg.hear_again(cx);
+                    return Poll::Pending;
+                }
                 // Without credit: what wants more than a window at once belongs on a channel.
                 Wrote::Starved => {
                     if self.moving.is_some() || !self.ask_for_channel(cx)? {
@@ -287,6 +297,12 @@ impl RelayIo for TunnelStream {
             return Poll::Pending;
         };
         let broken = leg.poll_broken(cx);
+        if broken.is_pending() {
+            self.leg.hear_again(cx);
+            if self.leg.is_put_off() {
+                cx.waker().wake_by_ref(); // whoever writes has had its turn before this was read
+            }
+        }
         // Behind END this is what reads: it may have come upon the peer's SWITCH.
         if broken.is_pending() && self.leg.is_called() {
             if let Err(error) = self.drive(cx) {

@@ -3,7 +3,8 @@
 //!
 //! A direction copies until two large reads came in a row, and copies again after a few small moves:
 //! a splice costs two system calls and some page accounting, which small amounts don't pay for.
-//! Nothing is ever spliced into a pipe that has bytes in it, so "would block" means the socket.
+//! A fill begins with an empty pipe, so "would block" means the socket (a channel fills it with several
+//! frames, and then it only ends the fill).
 //!
 //! Must never: take a splice's word for the end of the bytes. A splice stops in front of an urgent
 //! byte and says "would block", or even "end" when a FIN has come behind it; a read passes it.
