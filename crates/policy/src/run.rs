@@ -99,7 +99,7 @@ pub struct SetLimits {
 }
 
 /// A policy at work.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Run {
     /// The rule, and how many of its conditions and actions are done with.
     rule: usize,
@@ -118,6 +118,19 @@ pub struct Run {
     spent: u64,
     decided: Option<Decision>,
     target: forward::Progress,
+}
+
+/// Without its variables, and what actions left behind: they may come from secrets.
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run")
+            .field("rule", &self.rule)
+            .field("conditions", &self.conditions)
+            .field("actions", &self.actions)
+            .field("limits", &self.limits)
+            .field("spent", &self.spent)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a part of the policy came to.

@@ -57,7 +57,7 @@ pub struct Place {
 }
 
 /// What counts together: one action of one endpoint, and the value of its key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Bucket {
     /// The endpoint's id.
     pub endpoint: Arc<str>,
@@ -65,6 +65,16 @@ pub struct Bucket {
     pub action: Arc<str>,
     /// The value of the key's expression, as text.
     pub key: Arc<str>,
+}
+
+/// Without the key: it may come from a secret.
+impl std::fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bucket")
+            .field("endpoint", &self.endpoint)
+            .field("action", &self.action)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How many in which time.

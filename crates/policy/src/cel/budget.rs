@@ -58,10 +58,19 @@ pub(super) fn spend(units: u64) -> Result<(), ExecutionError> {
     }
 }
 
+/// Begins the name of the function in an error of our own. Those of the interpreter quote what they were
+/// given, so their messages are not passed on, and ours must never quote.
+pub(super) const OURS: char = '@';
+
+/// An error of one of our own functions. `why` must not hold a value: it may be a secret.
+pub(super) fn failed(function: &str, why: impl ToString) -> ExecutionError {
+    ExecutionError::function_error(format!("{OURS}{function}").as_str(), why)
+}
+
 /// Pays for a value of so many bytes before it is made.
 pub(super) fn make(bytes: usize) -> Result<(), ExecutionError> {
     if bytes > VALUE_BYTES_MAX {
-        return Err(ExecutionError::function_error(
+        return Err(failed(
             "value",
             format!("a value would have more than {VALUE_BYTES_MAX} bytes"),
         ));
@@ -131,5 +140,5 @@ pub(super) fn bytes_of(value: &(dyn Val + '_)) -> usize {
 }
 
 fn too_much() -> ExecutionError {
-    ExecutionError::function_error("cost", super::TOO_MUCH)
+    failed("cost", super::TOO_MUCH)
 }

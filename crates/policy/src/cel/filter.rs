@@ -9,6 +9,7 @@ use chrono::DateTime;
 use portcullis_model::{Code, Error};
 use serde_json::Value;
 
+use super::budget;
 use super::limits::FILTER_BYTES_MAX;
 use super::program::Program;
 use super::slots::{Names, look_up_field};
@@ -105,7 +106,7 @@ fn compare<'b, 'v>(
     is: fn(Ordering) -> bool,
 ) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let (a, b) = pair(args)?;
-    let other = || ExecutionError::function_error("compare", "these cannot be compared");
+    let other = || budget::failed("compare", "these cannot be compared");
     let order = |a: &dyn Val, b: &dyn Val| a.as_comparer().ok_or_else(other)?.compare(b);
     let ordering = match (is_moment(a), is_moment(b)) {
         (true, false) => order(a, &spelled(b).ok_or_else(other)?)?,

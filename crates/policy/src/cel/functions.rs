@@ -13,7 +13,7 @@ use cel::common::types::{CelString, DYN_TYPE, INT_TYPE};
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError, extensions};
 
-use super::budget;
+use super::budget::{self, failed};
 
 pub(super) use text::check_regex;
 
@@ -248,8 +248,4 @@ fn answer_text<'b, 'v>(text: String) -> Outcome<'b, 'v> {
 
 fn answer_bool<'b, 'v>(is: bool) -> Outcome<'b, 'v> {
     Ok(CowVal::owned(cel::common::types::CelBool::from(is)))
-}
-
-fn failed(function: &str, why: impl ToString) -> ExecutionError {
-    ExecutionError::function_error(function, why)
 }

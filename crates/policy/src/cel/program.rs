@@ -159,7 +159,18 @@ fn operators(text: &str) -> usize {
     signs.count() + text.matches("in").count()
 }
 
-/// What went wrong, for people. Names types and never values: they may be secrets.
+/// What a function of the interpreter says that fails. Its own message quotes what it was given, and that
+/// may be a secret.
+fn theirs(function: &str) -> String {
+    match function {
+        "duration" | "timestamp" | "timezone" => {
+            format!("`{function}` was given a text that it cannot read")
+        }
+        _ => format!("`{function}` was given a value that it cannot use"),
+    }
+}
+
+/// What went wrong, for people. Names types and never values or keys: they may be secrets.
 fn say(error: &ExecutionError) -> String {
     match error {
         ExecutionError::NoSuchOverload(call) => {
@@ -179,9 +190,18 @@ fn say(error: &ExecutionError) -> String {
         ExecutionError::ValuesNotComparable(a, b) => {
             format!("{} and {} cannot be compared", a.type_of(), b.type_of())
         }
-        ExecutionError::UnexpectedType { got, want } => format!("got {got}, not {want}"),
-        ExecutionError::NoSuchKey(key) => format!("there is no key `{key}`"),
-        ExecutionError::FunctionError { function, message } => format!("{function}: {message}"),
+        // The interpreter writes the value itself in some places; no type's name has brackets or quotes.
+        ExecutionError::UnexpectedType { got, want } if is_type(got) => {
+            format!("got {got}, not {want}")
+        }
+        ExecutionError::UnexpectedType { want, .. } => format!("a {want} is needed"),
+        ExecutionError::NoSuchKey(_) => "there is no such key".to_owned(),
+        ExecutionError::FunctionError { function, message } => {
+            match function.strip_prefix(budget::OURS) {
+                Some(function) => format!("{function}: {message}"),
+                None => theirs(function),
+            }
+        }
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
             "division by zero".to_owned()
         }
@@ -197,6 +217,12 @@ fn say(error: &ExecutionError) -> String {
         }
         _ => "it cannot be evaluated".to_owned(),
     }
+}
+
+/// Whether this can be the name of a type.
+fn is_type(name: &str) -> bool {
+    name.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
 }
 
 /// An operator as people write it.

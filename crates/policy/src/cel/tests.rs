@@ -4,6 +4,7 @@ mod cost;
 mod evaluate;
 mod faults;
 mod filters;
+mod secrets;
 mod templates;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,9 @@ use crate::decide::{Decision, DenyMode, Forward, OnError, Rule, Target};
 use crate::trace::Ran;
 use crate::world::Choice;
 
+/// What is wrong with a text that comes to something else.
+const NO_URL: &str = "it comes to a text that is no URL of one internal endpoint, such as `tcp://name.internal:5432`";
+
 /// How far the action that runs has come with its targets.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -148,7 +151,8 @@ impl Run {
             Target::Reject => Ok(None),
             Target::Text(below, template) => template
                 .eval_text(&self.scope(asked))
-                .and_then(|text| internal_url(&text))
+                // The text is not told: it is written to the record.
+                .and_then(|text| internal_url(&text).map_err(|_| NO_URL.to_owned()))
                 .map(|url| Some(Arc::new(url)))
                 .map_err(|why| (below.clone(), why)),
         };

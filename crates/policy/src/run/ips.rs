@@ -58,6 +58,7 @@ fn texts(
 ) -> Result<Option<IpNet>, (String, Error)> {
     let mut networks: Vec<IpNet> = Vec::new();
     for (place, template) in templates {
+        // The text that it came to is not told: what is wrong with it is written to the record.
         let value = template.eval(scope).and_then(|value| read(&value));
         let read = value.map_err(|why| (format!("{list}[{place}]"), runtime(why)))?;
         networks.extend(read);
@@ -68,11 +69,9 @@ fn texts(
 /// A CIDR or an address, or a list of them.
 fn read(value: &Value) -> Result<Vec<IpNet>, String> {
     let one = |value: &Value| match value {
-        Value::String(text) => cidr::parse_or_address(text),
-        other => Err(format!(
-            "a CIDR is expected, and this is {}",
-            crate::document::quoted(&other.to_string())
-        )),
+        Value::String(text) => cidr::parse_or_address(text)
+            .map_err(|_| "it comes to a text that is no CIDR and no address".to_owned()),
+        _ => Err("it comes to something else than a CIDR, an address or a list of them".to_owned()),
     };
     match value {
         Value::Array(items) if items.len() > LATER_CIDRS_MAX => Err(format!(

@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use portcullis_model::Error;
 
 /// The tree under `actions.ngrok`. An action that runs again overwrites what it left.
-#[derive(Debug)]
 pub(super) struct Outputs(Value);
 
 impl Default for Outputs {

@@ -17,6 +17,7 @@ mod actions;
 mod limits;
 mod naive;
 mod phases;
+mod secrets;
 mod targets;
 
 /// Answers from maps, and counts as an edge does.

@@ -39,7 +39,7 @@ fn range<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     if !(0..=most).contains(&wanted) {
         return Err(failed(
             "lists.range",
-            format!("{wanted} is not between 0 and {most}"),
+            format!("the number is not between 0 and {most}"),
         ));
     }
     budget::spend(wanted.unsigned_abs())?;
@@ -64,10 +64,7 @@ fn random_bit<'b, 'v>(_args: Args<'b, 'v>) -> Outcome<'b, 'v> {
 fn random_int<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     let (min, max) = (int_at(&args, 0)?, int_at(&args, 1)?);
     if min < 0 || max < min {
-        return Err(failed(
-            "rand.int",
-            format!("{min} and {max} are not a range from 0 up"),
-        ));
+        return Err(failed("rand.int", "the two are not a range from 0 up"));
     }
     between(min, max)
 }

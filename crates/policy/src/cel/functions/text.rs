@@ -87,7 +87,12 @@ fn matches<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
         }
         // A compilation takes about 100 microseconds.
         budget::spend(1000)?;
-        let regex = compile(pattern).map_err(|why| failed("matches", why))?;
+        let regex = compile(pattern).map_err(|_| {
+            failed(
+                "matches",
+                "the text is no regular expression that can be used",
+            )
+        })?;
         let is = regex.is_match(text);
         if kept.len() >= REGEX_KEPT_MAX {
             kept.clear();
@@ -107,7 +112,7 @@ fn upper<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
 
 /// The byte where a character begins; the text's end for the one behind the last.
 fn byte_of(function: &str, text: &str, character: i64) -> Result<usize, ExecutionError> {
-    let out = || failed(function, format!("index out of range: {character}"));
+    let out = || failed(function, "there is no such place in the text");
     let character = usize::try_from(character).map_err(|_| out())?;
     text.char_indices()
         .map(|(at, _)| at)
