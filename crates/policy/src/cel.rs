@@ -59,6 +59,10 @@ pub(crate) struct Reads {
     pub(crate) secrets: Vec<(String, String)>,
     /// Names below `vars`.
     pub(crate) vars: Vec<String>,
+    /// `vars` as a whole: any of them.
+    pub(crate) all_vars: bool,
+    /// What `rate-limit` leaves of its key under `actions.ngrok`.
+    pub(crate) limit_key: bool,
 }
 
 impl Reads {
@@ -66,6 +70,8 @@ impl Reads {
     fn add(&mut self, other: &Self) {
         self.request |= other.request;
         self.first |= other.first;
+        self.all_vars |= other.all_vars;
+        self.limit_key |= other.limit_key;
         for secret in &other.secrets {
             if !self.secrets.contains(secret) {
                 self.secrets.push(secret.clone());

@@ -21,6 +21,7 @@ mod ips;
 mod limits;
 mod problems;
 mod rules;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -67,6 +68,8 @@ pub(crate) struct Reading {
     names: BTreeSet<String>,
     /// Whether `req` is known where the reading is.
     http: bool,
+    /// Where secrets may come to.
+    flows: secrets::Flows,
 }
 
 impl Reading {
@@ -79,6 +82,7 @@ impl Reading {
             entries_told: false,
             names: BTreeSet::new(),
             http: false,
+            flows: secrets::Flows::default(),
         }
     }
 
@@ -106,6 +110,7 @@ pub(crate) fn compile(text: &str, kind: EndpointType) -> Result<Policy, Error> {
             Vec::new()
         }
     };
+    secrets::refuse(&mut reading);
     hints::look(&rules, &mut reading.notices);
     let Reading {
         mut problems,

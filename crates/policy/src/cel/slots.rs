@@ -128,14 +128,20 @@ fn of_policy(path: &Path, reads: &mut Reads) -> Result<Slot, Unknown> {
     let name = path.names.join(".");
     match path.names.as_slice() {
         [root, rest @ ..] if root == "vars" => {
-            if let Some(var) = rest.first()
-                && !reads.vars.contains(var)
-            {
-                reads.vars.push(var.clone());
+            match rest.first() {
+                None => reads.all_vars = true,
+                Some(var) if reads.vars.contains(var) => {}
+                Some(var) => reads.vars.push(var.clone()),
             }
             Ok(Slot::Vars(rest.to_vec()))
         }
         [root, space, rest @ ..] if root == "actions" && space == "ngrok" => {
+            // `limited` beside it tells no more than the decision does.
+            reads.limit_key |= match rest {
+                [] => true,
+                [action, part, ..] => action == "rate_limit" && part == "key",
+                [action] => action == "rate_limit",
+            };
             Ok(Slot::Outputs(rest.to_vec()))
         }
         [root, headers, header] if root == "req" && headers == "headers" => {

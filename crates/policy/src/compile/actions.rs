@@ -78,7 +78,8 @@ pub(super) fn read(path: &str, name: &str, node: Node, reading: &mut Reading) ->
         }
     };
     let path = format!("{path}.config");
-    match kind.as_str() {
+    reading.flows.passes();
+    let action = match kind.as_str() {
         "restrict-ips" => ips::read(&path, config, reading).map(Action::RestrictIps),
         "forward-internal" => forward::read(&path, name, config, reading),
         "deny" => answers::deny(&path, config, reading).map(Action::Deny),
@@ -100,7 +101,11 @@ pub(super) fn read(path: &str, name: &str, node: Node, reading: &mut Reading) ->
                 .add(Code::PolicyAction, &type_path, unknown_action(&kind));
             None
         }
+    };
+    if ["log", "restrict-ips", "forward-internal"].contains(&kind.as_str()) {
+        reading.flows.writes();
     }
+    action
 }
 
 /// The name as what is counted together has it.

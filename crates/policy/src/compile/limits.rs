@@ -59,6 +59,9 @@ pub(super) fn rate(
     let bounds = (LEAST, RATE_INTERVAL_MAX);
     let interval = values::duration(&format!("{path}.interval"), &interval, bounds, reading);
     let key = read_key(path, key, reading);
+    if let Some(Some(key)) = &key {
+        reading.flows.sets_limit_key(key.reads());
+    }
     let enforce = values::boolean(&format!("{path}.enforce"), enforce, true, reading);
     Some(RateLimit {
         bucket: bucket?,

@@ -6,6 +6,7 @@ use super::*;
 
 mod invalid;
 mod invalid_actions;
+mod secrets;
 mod valid;
 
 fn fault(text: &str) -> Error {

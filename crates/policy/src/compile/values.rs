@@ -164,7 +164,12 @@ pub(super) fn expr(path: &str, node: Node, code: Code, reading: &mut Reading) ->
 /// Text with `${…}`.
 pub(super) fn template(path: &str, text: &str, reading: &mut Reading) -> Option<Template> {
     match Template::compile(text) {
-        Ok(template) => is_possible(path, &template.reads(), reading).then_some(template),
+        Ok(template) => {
+            let reads = template.reads();
+            let is_possible = is_possible(path, &reads, reading);
+            reading.flows.text(path, reads);
+            is_possible.then_some(template)
+        }
         Err(fault) => refuse(path, fault, reading),
     }
 }

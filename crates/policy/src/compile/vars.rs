@@ -77,8 +77,9 @@ fn variable(path: &str, node: Node, reading: &mut Reading) -> Option<(String, Tr
     let fault = match node {
         Node::Map(mut entries) => match (entries.pop(), entries.is_empty()) {
             (Some((name, value)), true) if values::is_name(&name, VAR_NAME_CHARS_MAX) => {
-                let value = values::tree(&format!("{path}.{name}"), value, reading)?;
-                return Some((name, value));
+                let value = values::tree(&format!("{path}.{name}"), value, reading);
+                reading.flows.sets(&name);
+                return Some((name, value?));
             }
             (Some((name, _)), true) => format!(
                 "{} is no name; use 1 to {VAR_NAME_CHARS_MAX} letters, digits, `-` and `_`",
