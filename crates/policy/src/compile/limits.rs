@@ -99,7 +99,7 @@ pub(super) fn connections(
     })
 }
 
-/// The outer `None` is a problem, the inner one the client's address.
+/// The outer `None` is a problem, the inner one the client's address or /64.
 fn read_key(path: &str, node: Option<Node>, reading: &mut Reading) -> Option<Option<Expr>> {
     match node {
         None | Some(Node::Null) => Some(None),

@@ -108,7 +108,7 @@ pub(crate) struct RateLimit {
     /// See [`crate::world::Bucket::action`].
     pub(crate) bucket: Arc<str>,
     pub(crate) rate: Rate,
-    /// None: the client's address.
+    /// None: the client's IPv4 address, or the /64 of its IPv6 address.
     pub(crate) key: Option<Expr>,
     pub(crate) enforce: bool,
 }
@@ -118,7 +118,7 @@ pub(crate) struct LimitConnections {
     /// See [`crate::world::Bucket::action`].
     pub(crate) bucket: Arc<str>,
     pub(crate) most: u32,
-    /// None: the client's address.
+    /// None: the client's IPv4 address, or the /64 of its IPv6 address.
     pub(crate) key: Option<Expr>,
 }
 

@@ -1,5 +1,6 @@
 //! `rate-limit` and `limit-connections` at work: what is counted, and under which key.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,6 +11,18 @@ use crate::cidr::unmap;
 use crate::decide::{Decision, LimitConnections, Limiter, RateLimit, Rule};
 use crate::defaults::LIMIT_KEY_BYTES_MAX;
 use crate::world::Bucket;
+
+/// By what a client counts unless the policy says otherwise: its IPv4 address, or the /64 of its IPv6 address,
+/// which is the least that one subscriber has, so that no client gets past a limit by changing its address.
+fn client_key(ip: IpAddr) -> String {
+    match unmap(ip) {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => {
+            let network = ip.to_bits() & !u128::from(u64::MAX);
+            format!("{}/64", Ipv6Addr::from_bits(network))
+        }
+    }
+}
 
 impl Run {
     pub(super) fn rate_limit(&mut self, rule: &Rule, limit: &RateLimit, asked: Asked<'_>) -> Flow {
@@ -63,7 +76,7 @@ impl Run {
         asked: Asked<'_>,
     ) -> Result<Bucket, String> {
         let key = match key {
-            None => unmap(asked.facts.conn.client.ip()).to_string(),
+            None => client_key(asked.facts.conn.client.ip()),
             Some(key) => match key.eval(&self.scope(asked))? {
                 Value::String(text) => text,
                 other => other.to_string(),

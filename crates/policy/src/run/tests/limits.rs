@@ -39,6 +39,38 @@ fn a_rate_is_kept_for_each_client_alone() {
 }
 
 #[test]
+fn clients_of_ipv6_count_by_their_network() {
+    let rate = policy(
+        "on_tcp_connect: [{ actions: [{ type: rate-limit, config: { capacity: 1, interval: 1h } }] }]",
+    );
+    let held =
+        policy("on_tcp_connect: [{ actions: [{ type: limit-connections, config: { max: 1 } }] }]");
+    let exact = policy(
+        "on_tcp_connect: [{ actions: [{ type: limit-connections, config: { max: 1, key: conn.client_ip } }] }]",
+    );
+    let world = Fake::default();
+    for (policy, by) in [(&rate, Limiter::Rate), (&held, Limiter::Connections)] {
+        let ask = |client: &str| limited(&decide_in(policy, client, &world));
+        assert_eq!(ask("2001:db8:0:1::1"), None);
+        assert_eq!(ask("2001:db8:0:1:ffff:ffff:ffff:ffff"), Some(by), "the /64");
+        assert_eq!(ask("2001:db8:0:2::1"), None, "another /64");
+        assert_eq!(ask("::ffff:10.0.0.1"), None);
+        assert_eq!(ask("::ffff:10.0.0.2"), None, "IPv4 counts alone");
+        assert_eq!(ask("10.0.0.1"), Some(by), "the same address");
+    }
+    for bucket in world.held.borrow().keys() {
+        let network = ["2001:db8:0:1::/64", "2001:db8:0:2::/64"].contains(&&*bucket.key);
+        assert!(
+            network || bucket.key.starts_with("10.0.0."),
+            "{}",
+            bucket.key
+        );
+    }
+    let ask = |client: &str| limited(&decide_in(&exact, client, &world));
+    assert_eq!([ask("2001:db8::1"), ask("2001:db8::2")], [None, None]);
+}
+
+#[test]
 fn a_rate_that_is_not_enforced_is_noted() {
     let policy = policy(
         "
