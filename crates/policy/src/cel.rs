@@ -29,12 +29,12 @@ use crate::world::World;
 use program::Program;
 use slots::Names;
 
-pub(crate) use budget::within;
+pub(crate) use budget::{charge, within};
 pub use filter::Filter;
 pub(crate) use template::Template;
 
 /// What an evaluation says that cost too much.
-const TOO_MUCH: &str = "the evaluation costs more than one connection may";
+pub(crate) const TOO_MUCH: &str = "the evaluation costs more than one connection may";
 
 /// What names mean while one connection is decided.
 pub(crate) struct Scope<'a> {

@@ -76,6 +76,6 @@ pub const SNIFF_WAIT_MAX: Duration = Duration::from_secs(30);
 pub const TARPIT_HOLD: Duration = Duration::from_secs(30);
 /// Longest that it may say; the server has its own bounds on how many are held.
 pub const TARPIT_HOLD_MAX: Duration = Duration::from_secs(30);
-/// What all expressions and texts of one policy may spend for one connection, in units of about 100 ns and
-/// 16 bytes: 100 ms at the very worst, where ten ordinary rules take 30 us.
-pub const RUN_UNITS_MAX: u64 = 1_000_000;
+/// What all expressions, texts and variables of one policy may spend for one connection, in units of about 100 ns and
+/// 16 bytes: 25 ms at the very worst, where ten ordinary rules take 30 us.
+pub const RUN_UNITS_MAX: u64 = 250_000;

@@ -106,6 +106,9 @@ pub struct Run {
     conditions: usize,
     actions: usize,
     vars: BTreeMap<String, Value>,
+    /// The bytes of each, and of all together.
+    vars_bytes: BTreeMap<String, usize>,
+    vars_bytes_sum: usize,
     outputs: Outputs,
     log: Vec<String>,
     /// Lines that the log does not hold.
@@ -114,7 +117,7 @@ pub struct Run {
     logged: Vec<Value>,
     logged_count: usize,
     limits: SetLimits,
-    /// Units of its expressions' cost.
+    /// Units that its expressions and variables have cost.
     spent: u64,
     decided: Option<Decision>,
     target: forward::Progress,

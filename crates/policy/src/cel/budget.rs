@@ -78,6 +78,22 @@ pub(super) fn make(bytes: usize) -> Result<(), ExecutionError> {
     spend(u64::try_from(bytes / UNIT_BYTES).unwrap_or(u64::MAX))
 }
 
+/// Pays for a value that was copied to evaluate with it.
+pub(super) fn copied(value: &(dyn Val + '_)) -> Result<(), ExecutionError> {
+    spend(units_of(bytes_of(value)))
+}
+
+/// Pays, outside of evaluations, for so many bytes of what they came to.
+pub(crate) fn charge(bytes: usize) -> Result<(), String> {
+    let left = TOGETHER.get().checked_sub(units_of(bytes));
+    TOGETHER.set(left.unwrap_or(0));
+    left.map(drop).ok_or_else(|| super::TOO_MUCH.to_owned())
+}
+
+fn units_of(bytes: usize) -> u64 {
+    u64::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u64::MAX)
+}
+
 /// The next random number (SplitMix64).
 pub(super) fn random() -> u64 {
     let state = RANDOM.get().wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -241,7 +241,7 @@ impl Walk<'_> {
                 ));
             }
         };
-        let args = if LOGIC.contains(&func_name.as_str()) || func_name == op::INDEX {
+        let args = if LOGIC.contains(&func_name.as_str()) {
             let walk = |node| self.walk(node, depth + 1);
             call.args
                 .into_iter()

@@ -26,7 +26,7 @@ pub(super) const ELEMENTS_MAX: usize = 1000;
 /// characters, take 272 KiB.
 pub(super) const VALUE_BYTES_MAX: usize = 512 * 1024;
 /// What one evaluation may spend. A unit is one node of a macro's body (about 100 ns), or 16 bytes of a
-/// value that is handed on: 10 ms, and 1.6 MB, at the very worst.
+/// value that is copied for it or handed on: 10 ms, and 1.6 MB, at the very worst.
 pub(super) const UNITS_MAX: u64 = 100_000;
 /// What every evaluation of a policy costs beyond that: about 3 us to begin one.
 pub(super) const EVALUATION_UNITS: u64 = 32;

@@ -64,18 +64,25 @@ impl Program {
         let mut context = Context::with_env(Arc::clone(&ENV));
         // A value that is missing matters only where the expression comes to it.
         let mut missing = None;
+        // The values that are copied for it are part of what it costs.
+        budget::start(seed);
+        if budget::is_spent() {
+            return Err(TOO_MUCH.to_owned());
+        }
         for (number, (slot, test)) in self.slots.iter().enumerate() {
             match look_up(slot, *test) {
                 Ok(value) => {
                     let value: Box<dyn Val> = value
                         .try_into()
                         .map_err(|error: ExecutionError| say(&error))?;
+                    if budget::copied(value.as_ref()).is_err() {
+                        return Err(TOO_MUCH.to_owned());
+                    }
                     context.add_variable_as_val(Slot::name(number), value);
                 }
                 Err(why) => missing = Some(why),
             }
         }
-        budget::start(seed);
         let value = Cel::resolve_val(&self.root, &context);
         if budget::is_spent() {
             return Err(TOO_MUCH.to_owned());

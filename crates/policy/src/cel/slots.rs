@@ -195,7 +195,19 @@ fn part<'a>(value: Option<&'a Value>, names: &[String]) -> Option<&'a Value> {
 
 /// The value of a slot. The error is for people.
 pub(super) fn look_up(slot: &Slot, test: bool, scope: &Scope<'_>) -> Result<Cel, String> {
-    let value = match slot {
+    if test {
+        // Of what may be large nothing is copied to see whether it is there.
+        let found = match slot {
+            Slot::Vars(names) => match names.split_first() {
+                Some((name, rest)) => holds(part(scope.vars.get(name), rest)),
+                None => !scope.vars.is_empty(),
+            },
+            Slot::Outputs(names) => holds(part(Some(scope.outputs), names)),
+            slot => is_there(&look_up(slot, false, scope)?),
+        };
+        return Ok(Cel::Bool(found));
+    }
+    Ok(match slot {
         Slot::Known(path) => paths::value(path, scope),
         Slot::Vars(names) => match names.split_first() {
             Some((name, rest)) => json(part(scope.vars.get(name), rest)),
@@ -214,11 +226,6 @@ pub(super) fn look_up(slot: &Slot, test: bool, scope: &Scope<'_>) -> Result<Cel,
             .map(|secret| text(&*secret))
             .ok_or_else(|| format!("there is no secret `{name}` in a vault `{vault}`"))?,
         Slot::Field(_) | Slot::Now => Cel::Null,
-    };
-    Ok(if test {
-        Cel::Bool(is_there(&value))
-    } else {
-        value
     })
 }
 
@@ -238,6 +245,17 @@ pub(super) fn look_up_field(slot: &Slot, test: bool, object: &Value, now_seconds
 
 fn json(value: Option<&Value>) -> Cel {
     value.map_or(Cel::Null, from_json)
+}
+
+/// What `has()` says of JSON.
+fn holds(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(Value::Object(object)) => !object.is_empty(),
+        Some(Value::Bool(_) | Value::Number(_)) => true,
+    }
 }
 
 /// What `has()` says: absent data are empty.

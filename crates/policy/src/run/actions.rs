@@ -7,7 +7,7 @@ use portcullis_model::{Code, Error};
 use serde_json::{Value, json};
 
 use super::{Asked, Flow, Need, Run, ips, outputs};
-use crate::cel::Template;
+use crate::cel::{self, Template};
 use crate::compile::is_header_value;
 use crate::decide::{Action, Decision, DenyMode, Reply, RestrictIps, Rule, Tree};
 use crate::defaults::{LOGGED_BYTES_MAX, LOGGED_MAX, REPLY_BYTES_MAX, VARS_BYTES_MAX};
@@ -135,20 +135,29 @@ impl Run {
                 Ok(value) => value,
                 Err(why) => return self.fails_at(rule, &below(), why),
             };
-            self.vars.insert(name.clone(), value);
             // Each time, so that no step builds on more than the limit.
-            let bytes: usize = self
-                .vars
-                .iter()
-                .map(|(name, value)| name.len() + value.to_string().len())
-                .sum();
-            if bytes > VARS_BYTES_MAX {
-                let why = format!("the variables take more than {VARS_BYTES_MAX} bytes");
+            if let Err(why) = self.set_var(name, value) {
                 return self.fails_at(rule, &below(), why);
             }
         }
         self.note(rule, "set-vars");
         Flow::On
+    }
+
+    /// Sets a variable, and pays for its size. Only the new value is measured: a policy may set a hundred
+    /// thousand of them, and measuring all of them each time would take seconds.
+    fn set_var(&mut self, name: &str, value: Value) -> Result<(), String> {
+        let bytes = name.len() + value.to_string().len();
+        cel::charge(bytes)?;
+        let before = self.vars_bytes.insert(name.to_owned(), bytes);
+        self.vars_bytes_sum = self.vars_bytes_sum - before.unwrap_or(0) + bytes;
+        if self.vars_bytes_sum > VARS_BYTES_MAX {
+            return Err(format!(
+                "the variables take more than {VARS_BYTES_MAX} bytes"
+            ));
+        }
+        self.vars.insert(name.to_owned(), value);
+        Ok(())
     }
 
     fn respond(&mut self, rule: &Rule, reply: &Reply, asked: Asked<'_>) -> Flow {

@@ -14,6 +14,7 @@ use crate::sniff::Protocol;
 use crate::world::{Bucket, Choice, IpSets, Place, Rate, Strategy, TokenBucket};
 
 mod actions;
+mod cost;
 mod limits;
 mod naive;
 mod phases;
