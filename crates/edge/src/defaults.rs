@@ -117,6 +117,9 @@ pub const RANDOM_DRAWS_MAX: u32 = 4;
 /// Bytes that are read of a client before it is known what it speaks: the longest TLS ClientHello, 69 KiB
 /// in as many records as it may have.
 pub const FIRST_BYTES_MAX: usize = portcullis_policy::sniff::LOOK_BYTES_MAX;
+/// Requests for encryption of one PostgreSQL client that are answered, each with a byte: a client asks for
+/// GSSAPI, then for TLS, then begins. Behind that it speaks PostgreSQL, and nothing more is waited for.
+pub const ENCRYPTION_ANSWERS_MAX: u32 = 2;
 /// Bytes of a request's head that a policy waits for: 16 KiB.
 pub const REQUEST_HEAD_BYTES_MAX: usize = portcullis_policy::sniff::HEAD_BYTES_MAX;
 /// How long a policy waits for a request's head.

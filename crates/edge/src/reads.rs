@@ -7,14 +7,16 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use portcullis_net::{Counters, Side, TcpConn};
-use portcullis_policy::sniff::{self, First, Head, Looked, Request};
+use portcullis_policy::sniff::{self, First, Head, Looked, Protocol, Request};
 use portcullis_policy::{Given, Need};
 use portcullis_telemetry::{CloseReason, Ended, KillSwitch};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use crate::connection::{Record, failed, killed};
-use crate::defaults::{FIRST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_TIMEOUT};
+use crate::defaults::{
+    ENCRYPTION_ANSWERS_MAX, FIRST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_TIMEOUT,
+};
 use crate::early::Early;
 
 /// A client that is waited for.
@@ -73,16 +75,25 @@ impl<'a> Waiting<'a> {
         Ok(())
     }
 
-    /// What the first bytes are. Silence is an answer: then they are whatever came so far.
+    /// What the first bytes are. Silence is an answer: then they are whatever came so far. Who asks
+    /// PostgreSQL's way for encryption more often than a client does is not answered any more: what it asks
+    /// then is its upstream's to answer, and one that asks for ever would be answered for ever.
     async fn first(&mut self, deadline: Instant) -> Result<First, Ended> {
-        let mut over = false;
+        let (mut over, mut answers) = (false, 0);
         loop {
             match self
                 .early
                 .look(|bytes, ended| sniff::look(bytes, ended || over))
             {
                 Looked::Found(first) => return Ok(first),
+                Looked::Answer { .. } if answers >= ENCRYPTION_ANSWERS_MAX => {
+                    return Ok(First {
+                        protocol: Protocol::Postgres,
+                        ..First::default()
+                    });
+                }
                 Looked::Answer { taken, say } if taken > 0 => {
+                    answers += 1;
                     self.answer(say, deadline).await?;
                     self.early.drop_first(taken);
                 }
@@ -153,7 +164,7 @@ impl<'a> Waiting<'a> {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_policy::sniff::Protocol;
+    use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -180,6 +191,44 @@ mod tests {
         let mut given = Given::default();
         let got = waiting.get(need, &mut given).await;
         (got.map(|()| given), accepted.elapsed())
+    }
+
+    /// Asking for encryption is answered as often as a client asks: once for GSSAPI, once for TLS.
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_encryption_again_and_again_is_answered_twice_and_speaks_postgresql() {
+        const ASKS_GSSAPI: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
+        const ASKS_TLS: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("address");
+        let mut outside = TcpStream::connect(at).await.expect("connected");
+        let (inside, _) = listener.accept().await.expect("accepted");
+        let asks = [&ASKS_GSSAPI[..], &ASKS_TLS.repeat(100)].concat();
+        outside.write_all(&asks).await.expect("write");
+        let (mut client, counters) = (TcpConn::new(inside), Counters::new());
+        let (early, kill, accepted) =
+            (Early::new(&counters), KillSwitch::default(), Instant::now());
+        let mut waiting = Waiting {
+            client: &mut client,
+            early: &early,
+            kill: &kill,
+            counters: &counters,
+            accepted,
+            within: accepted + MINUTE,
+        };
+        let mut given = Given::default();
+        let wait = Duration::from_secs(1);
+        let got = waiting.get(Need::First { wait }, &mut given).await;
+        got.expect("an answer");
+        assert_eq!(given.first.expect("given").protocol, Protocol::Postgres);
+        assert_eq!(accepted.elapsed(), Duration::ZERO, "nothing is waited for");
+        // What was not answered is there for the upstream.
+        let left = early.look(|bytes, _| bytes.to_vec());
+        assert_eq!(left, ASKS_TLS.repeat(99));
+        drop(client);
+        let mut heard = Vec::new();
+        // A reset may follow: not all that it said was read.
+        drop(outside.read_to_end(&mut heard).await);
+        assert_eq!(heard, b"NN");
     }
 
     const MINUTE: Duration = Duration::from_secs(60);
