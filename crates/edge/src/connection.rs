@@ -51,7 +51,7 @@ struct Established {
     relay: Relay,
     limits: Arc<RelayLimits>,
     /// Gives its places back when the connection is over.
-    admitted: Admitted,
+    admitted: Option<Admitted>,
     /// The same of `limit-connections`.
     held: Option<Box<Held>>,
 }
@@ -87,8 +87,9 @@ async fn begin(
     let record = node.records.open(node.entropy(), listener, peer, bytes);
     // It ends with the establishment: from there on nothing is logged but the record.
     let span = tracing::debug_span!("connection", id = %record.id());
-    let establishing = establish(&node, &mut client.conn, &record).instrument(span);
-    match establishing.await {
+    let (mut admitted, mut known) = (None, Known::default());
+    let establishing = establish(&node, &mut client.conn, &record, &mut admitted, &mut known);
+    match establishing.instrument(span).await {
         Ok(established) => Some(Open {
             client,
             record,
@@ -96,6 +97,10 @@ async fn begin(
             permit,
         }),
         Err(refused) => {
+            // A client that is kept waiting or is being answered counts as any other: its places are its
+            // until it has been told. What was read of it is not needed for that.
+            let held = known.take_held();
+            drop(known);
             let bounds = Bounds {
                 kill: record.kill(),
                 counters: &record.traffic().0,
@@ -103,6 +108,7 @@ async fn begin(
                 draining: &node.draining,
             };
             let ended = client.part(refused, bounds).await;
+            drop((admitted, held));
             record.close(&ended);
             None
         }
@@ -145,18 +151,20 @@ impl Open {
 
 /// Source, route, admit, decide, open. A failed open, or a member that is full, routes the next one and
 /// decides afresh: at most three, under one deadline. What was read of the client, and what policies took
-/// for it, stays through all of them.
+/// for it, stays through all of them; what it was admitted with outlives a refusal.
 async fn establish(
     node: &Node,
     client: &mut TcpConn,
     record: &Record,
+    admitted: &mut Option<Admitted>,
+    known: &mut Known,
 ) -> Result<Established, Refused> {
     let (accepted, server) = (Instant::now(), &node.config.limits);
     let (peer, listener, kill) = (record.peer(), record.listener(), record.kill());
     let (counters, within) = (&record.traffic().0, accepted + server.connect_timeout);
     let source = bounded(kill, within, source::read(node, client, peer, listener)).await?;
     record.set_client(source.client);
-    let (mut tries, mut known, early) = (Tries::default(), Known::default(), Early::new(counters));
+    let (mut tries, early) = (Tries::default(), Early::new(counters));
     loop {
         let snapshot = node.registry.snapshot();
         let entry = route::entry(node, &snapshot, listener, &tries)?;
@@ -164,9 +172,9 @@ async fn establish(
         let own = entry.endpoint.limits;
         record.set_entry(Arc::clone(&entry.endpoint) as SharedEndpoint);
         let caps = limits::caps(server, snapshot.plan(account), &own);
-        let admitted = node.admission.admit(id, account, source.client.ip(), caps);
-        let mut admitted = match admitted {
-            Ok(admitted) => admitted,
+        *admitted = None; // it does not stand in its own way
+        let place = match node.admission.admit(id, account, source.client.ip(), caps) {
+            Ok(place) => admitted.insert(place),
             Err(full) => {
                 tries.failed(id, full.into())?;
                 continue;
@@ -175,11 +183,11 @@ async fn establish(
         let grounds = Grounds::of(node, &snapshot, source, &tries, record);
         let connect = limits::connect_timeout(server, &own);
         let waiting = Waiting::of(client, &early, record, accepted, connect);
-        let target = decide::decide(grounds, entry, &mut known, waiting).await?;
+        let target = decide::decide(grounds, entry, known, waiting).await?;
         let limits = limits::merged(&own, &target.endpoint.limits, &target.limits);
         let (id, account) = (&target.endpoint.id, &target.endpoint.account);
         let most = limits::caps(server, None, &target.endpoint.limits).endpoint;
-        node.admission.pass_on(&mut admitted, id, account, most)?;
+        node.admission.pass_on(place, id, account, most)?;
         let within = accepted + limits::connect_timeout(server, &limits);
         let share = tries.deadline(within, target.others);
         let open = open::open(node, &target.endpoint, source, record, &early, share);
@@ -191,7 +199,7 @@ async fn establish(
                     upstream: Owed(Some(upstream)),
                     relay: Relay::new(&limits, counters),
                     limits,
-                    admitted,
+                    admitted: admitted.take(),
                     held: known.take_held(),
                 });
             }

@@ -259,7 +259,7 @@ async fn deny_closes_as_its_mode_says() {
     .await;
     // Who is kept waiting for long is let go when somebody says so.
     let long = bed
-        .cloud("tcp://", &deny("{mode: tarpit, hold: 10m}"))
+        .cloud("tcp://", &deny("{mode: tarpit, hold: 30s}"))
         .await;
     let mut kept = bed.connect(&long).await;
     eventually("it waits", || bed.records.metrics().count_open() == 1).await;
@@ -383,7 +383,7 @@ async fn every_connection_meets_one_whole_policy_while_they_change() {
 async fn a_node_that_stops_lets_go_of_whom_it_keeps_waiting() {
     use portcullis_telemetry::NodeCommands as _;
     let bed = Bed::start().await;
-    let policy = rules("\n  - actions: [{type: deny, config: {mode: tarpit, hold: 10m}}]\n");
+    let policy = rules("\n  - actions: [{type: deny, config: {mode: tarpit, hold: 30s}}]\n");
     let endpoint = bed.cloud("tcp://", &policy).await;
     let mut kept = bed.connect(&endpoint).await;
     kept.write_all(b"?").await.expect("write");
@@ -391,4 +391,50 @@ async fn a_node_that_stops_lets_go_of_whom_it_keeps_waiting() {
     let outcome = bed.edge.drain(Duration::from_secs(20)).await;
     assert_eq!(outcome.cut, 0, "{outcome:?}");
     bed.finish().await;
+}
+
+/// Otherwise a source could have as many connections kept waiting, or answered slowly, as the node takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_kept_waiting_counts_until_it_is_let_go() {
+    use portcullis_telemetry::NodeCommands as _;
+    let bed = Bed::with(|config| config.limits.connections_per_source_max = 1).await;
+    let waits = "{type: deny, config: {mode: tarpit, hold: 30s}}";
+    let policy = rules(&format!("\n  - actions: [{waits}]\n"));
+    let endpoint = bed.cloud("tcp://", &policy).await;
+    let counted = || bed.edge.endpoint_status(&endpoint.id).connections_open;
+    let kept = bed.connect(&endpoint).await;
+    eventually("it is counted", || counted() == 1).await;
+    assert_reset(&mut bed.connect(&endpoint).await).await;
+    bed.closed(CloseReason::LimitSource).await;
+    assert_eq!(counted(), 1);
+    let_go(&bed).await;
+    assert_eq!(counted(), 0, "its place is free");
+    drop(kept);
+    bed.finish().await;
+
+    let bed = Bed::start().await;
+    let policy = rules(&format!(
+        "\n  - actions: [{{type: limit-connections, config: {{max: 1}}}}, {waits}]\n"
+    ));
+    let endpoint = bed.cloud("tcp://", &policy).await;
+    for round in 1..=2 {
+        let both = [bed.connect(&endpoint).await, bed.connect(&endpoint).await];
+        eventually("one of them has the place", || {
+            count(&bed, CloseReason::LimitPolicy) == round
+        })
+        .await;
+        let_go(&bed).await;
+        drop(both);
+    }
+    assert_eq!(count(&bed, CloseReason::LimitPolicy), 2);
+    assert_eq!(count(&bed, CloseReason::PolicyDenied), 2);
+    bed.finish().await;
+}
+
+/// Ends the connections that are there.
+async fn let_go(bed: &Bed) {
+    bed.records
+        .live()
+        .end_all(&CloseReason::EndedByOperator.into());
+    eventually("all are over", || bed.records.metrics().count_open() == 0).await;
 }
