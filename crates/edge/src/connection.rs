@@ -26,7 +26,7 @@ use crate::defaults::CLIENT_WATCH_AFTER;
 use crate::early::Early;
 use crate::farewell::{Bounds, Client, Refused};
 use crate::node::Node;
-use crate::open::{self, Upstream};
+use crate::open::{self, Owed, Upstream};
 use crate::policy_state::Held;
 use crate::reads::Waiting;
 use crate::route::Tries;
@@ -196,7 +196,7 @@ async fn establish(
                 record.established();
                 let limits = limits::relay_shared(&node.relay_limits, server, &limits);
                 return Ok(Established {
-                    upstream: Owed(Some(upstream)),
+                    upstream,
                     relay: Relay::new(&limits, counters),
                     limits,
                     admitted: admitted.take(),
@@ -319,26 +319,6 @@ pub(crate) fn killed(kill: &KillSwitch, established: bool) -> Ended {
         }
         Some(why) => why,
         None => CloseReason::Aborted.into(),
-    }
-}
-
-/// The upstream's side, which is owed an end as well. A channel that is dropped cuts itself.
-struct Owed(Option<Upstream>);
-
-impl Owed {
-    /// It has got its end from the relay; what can be used again goes back.
-    fn settle(mut self) {
-        if let Some(upstream) = self.0.take() {
-            upstream.recycle();
-        }
-    }
-}
-
-impl Drop for Owed {
-    fn drop(&mut self) {
-        if let Some(Upstream::Direct(stream)) = &mut self.0 {
-            stream.reset();
-        }
     }
 }
 

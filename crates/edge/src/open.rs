@@ -13,7 +13,9 @@ use portcullis_model::{Code, Error, SessionId};
 use portcullis_net::channel::{self, EdgeOpening, Exchange, NotOpened, OpenHeader, TunnelStream};
 use portcullis_net::proxy_protocol::{self, Version};
 use portcullis_net::upstream::UpstreamStream;
-use portcullis_net::{Counters, Relay, RelayEnd, RelayLimits, TcpConn, task, upstream};
+use portcullis_net::{
+    Counters, Relay, RelayEnd, RelayIo as _, RelayLimits, TcpConn, task, upstream,
+};
 use portcullis_store::EndpointEntry;
 use portcullis_telemetry::{CloseReason, Ended, Fault};
 use tokio::io::AsyncWriteExt as _;
@@ -66,6 +68,30 @@ impl Upstream {
         }
     }
 
+    /// After the relay: settles the open with the agent. An open on a carrier has nothing to wait for.
+    fn recycle(self) {
+        let Self::Channel(tunnel) = self else {
+            return; // a dialled socket ends as the relay left it
+        };
+        let Tunnel { stream, session } = *tunnel;
+        if let Some(settling) = stream.settle() {
+            exchange::settle(&session, settling);
+        }
+    }
+}
+
+/// An upstream that is owed an end: dropped without one (a panic, a client that left, a time that was over) it
+/// is reset, for what it was told must not look complete. A channel that is dropped cuts itself.
+pub(crate) struct Owed(pub(crate) Option<Upstream>);
+
+impl Owed {
+    /// It has got its end from the relay; what can be used again goes back.
+    pub(crate) fn settle(mut self) {
+        if let Some(upstream) = self.0.take() {
+            upstream.recycle();
+        }
+    }
+
     /// Says what the client said before, as far as the open did not say it. From the first byte on no other
     /// member may be tried: it would be told the same again.
     async fn told(mut self, bytes: &[u8], deadline: Instant) -> Result<Self, Ended> {
@@ -73,15 +99,16 @@ impl Upstream {
             return Ok(self);
         }
         let writing = async {
-            match &mut self {
-                Self::Channel(tunnel) => {
+            match &mut self.0 {
+                Some(Upstream::Channel(tunnel)) => {
                     tunnel.stream.write_all(bytes).await?;
                     tunnel.stream.flush().await
                 }
-                Self::Direct(stream) => {
+                Some(Upstream::Direct(stream)) => {
                     stream.write_all(bytes).await?;
                     stream.flush().await
                 }
+                None => Ok(()), // it is there until it has got its end
             }
         };
         match tokio::time::timeout_at(deadline, writing).await {
@@ -90,15 +117,12 @@ impl Upstream {
             Err(_) => Err(CloseReason::EstablishTimeout.into()),
         }
     }
+}
 
-    /// After the relay: settles the open with the agent. An open on a carrier has nothing to wait for.
-    pub(crate) fn recycle(self) {
-        let Self::Channel(tunnel) = self else {
-            return; // a dialled socket ends as the relay left it
-        };
-        let Tunnel { stream, session } = *tunnel;
-        if let Some(settling) = stream.settle() {
-            exchange::settle(&session, settling);
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if let Some(Upstream::Direct(stream)) = &mut self.0 {
+            stream.reset();
         }
     }
 }
@@ -115,7 +139,7 @@ pub(crate) async fn open(
     record: &Record,
     early: &Early<'_>,
     deadline: Instant,
-) -> Result<Upstream, Ended> {
+) -> Result<Owed, Ended> {
     let (over, opened) = match &endpoint.holder {
         Some(Holder::Session { session, .. }) => {
             record.set_carrier(None, &endpoint.upstream_url);
@@ -143,7 +167,7 @@ pub(crate) async fn open(
         ended
     });
     let opened = match opened {
-        Ok(upstream) => upstream.told(&early.untold(), deadline).await,
+        Ok(upstream) => Owed(Some(upstream)).told(&early.untold(), deadline).await,
         Err(ended) => Err(ended),
     };
     noted(node, endpoint, over, opened.as_ref().err());
@@ -338,5 +362,69 @@ impl Drop for Awaited {
                 }
             }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use portcullis_net::resolve::Resolver;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// A dialled upstream, and its other end.
+    async fn dialled() -> (Owed, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("address");
+        let resolver = Resolver::system().expect("resolver");
+        let soon = Instant::now() + Duration::from_secs(10);
+        let to = format!("tcp://{at}").parse().expect("upstream");
+        let stream = upstream::dial(&to, &resolver, soon, None).await;
+        let (behind, _) = listener.accept().await.expect("accepted");
+        (
+            Owed(Some(Upstream::Direct(stream.expect("dialled")))),
+            behind,
+        )
+    }
+
+    async fn assert_cut(mut behind: TcpStream) {
+        let error = behind.read_to_end(&mut Vec::new()).await;
+        let error = error.expect_err("a fragment must not look whole");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+
+    /// More than the kernel takes for somebody who does not read.
+    const MUCH: usize = 32 * 1024 * 1024;
+
+    #[tokio::test]
+    async fn an_upstream_that_was_told_a_part_is_reset() {
+        let part = Duration::from_millis(50);
+        let (owed, behind) = dialled().await;
+        let late = owed.told(&vec![7; MUCH], Instant::now() + part).await;
+        let reason = late.err().map(|ended| ended.reason);
+        assert_eq!(reason, Some(CloseReason::EstablishTimeout));
+        assert_cut(behind).await;
+
+        // The client leaves, or somebody ends the connection: nobody polls it any more.
+        let (owed, behind) = dialled().await;
+        let much = vec![7; MUCH];
+        let telling = owed.told(&much, Instant::now() + Duration::from_secs(60));
+        assert!(tokio::time::timeout(part, telling).await.is_err());
+        assert_cut(behind).await;
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_was_told_all_goes_on() {
+        let (owed, mut behind) = dialled().await;
+        let soon = Instant::now() + Duration::from_secs(10);
+        let owed = owed.told(b"all of it", soon).await.expect("told");
+        let mut heard = [0; 9];
+        behind.read_exact(&mut heard).await.expect("open");
+        assert_eq!(&heard, b"all of it");
+        drop(owed);
+        assert_cut(behind).await;
     }
 }
