@@ -150,7 +150,7 @@ impl Open {
 }
 
 /// Source, route, admit, decide, open. A failed open, or a member that is full, routes the next one and
-/// decides afresh: at most three, under one deadline. What was read of the client, and what policies took
+/// decides afresh: at most three, under one deadline. So does a change while the client was waited for. What was read of the client, and what policies took
 /// for it, stays through all of them; what it was admitted with outlives a refusal.
 async fn establish(
     node: &Node,
@@ -183,7 +183,8 @@ async fn establish(
         let grounds = Grounds::of(node, &snapshot, source, &tries, record);
         let connect = limits::connect_timeout(server, &own);
         let waiting = Waiting::of(client, &early, record, accepted, connect);
-        let target = decide::decide(grounds, entry, known, waiting).await?;
+        let decided = decide::decide(grounds, entry, known, waiting).await?;
+        let Some(target) = decided else { continue };
         let limits = limits::merged(&own, &target.endpoint.limits, &target.limits);
         let (id, account) = (&target.endpoint.id, &target.endpoint.account);
         let most = limits::caps(server, None, &target.endpoint.limits).endpoint;

@@ -53,6 +53,11 @@ impl<'a> Grounds<'a> {
             record,
         }
     }
+
+    /// Whether the registry has changed since.
+    fn is_outdated(&self) -> bool {
+        self.node.registry.snapshot().revision() != self.snapshot.revision()
+    }
 }
 
 /// The endpoint whose upstream serves the connection.
@@ -66,6 +71,10 @@ pub(crate) struct Decided {
 
 /// Runs the policies from the member that was routed, to the endpoint whose upstream serves it.
 ///
+/// `None`: the client was waited for, and meanwhile the registry changed. Then it is to be decided afresh: who
+/// waits through a change must not get in by what was valid before it. That comes to an end, because nothing
+/// is waited for twice.
+///
 /// # Errors
 /// What a policy, the hop limit or a client that was waited for ended the connection with.
 pub(crate) async fn decide(
@@ -73,7 +82,7 @@ pub(crate) async fn decide(
     entry: Routed,
     known: &mut Known,
     mut waiting: Waiting<'_>,
-) -> Result<Decided, Refused> {
+) -> Result<Option<Decided>, Refused> {
     let mut deciding = Deciding::at(grounds, entry);
     let decided = loop {
         match deciding.go(known) {
@@ -85,6 +94,9 @@ pub(crate) async fn decide(
                 if let Err(ended) = Box::pin(waiting.get(need, &mut known.given)).await {
                     break Err(ended.into());
                 }
+                if grounds.is_outdated() {
+                    return Ok(None);
+                }
             }
             Turn::Done(decided) => break decided,
         }
@@ -93,11 +105,11 @@ pub(crate) async fn decide(
     let endpoint = decided?;
     let shared = Arc::clone(&endpoint) as SharedEndpoint;
     grounds.record.set_endpoint(shared, deciding.hops);
-    Ok(Decided {
+    Ok(Some(Decided {
         endpoint,
         others: deciding.others || !deciding.behind.is_empty(),
         limits: deciding.limits,
-    })
+    }))
 }
 
 /// What going on came to.

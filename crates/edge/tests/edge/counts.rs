@@ -438,3 +438,46 @@ async fn let_go(bed: &Bed) {
         .end_all(&CloseReason::EndedByOperator.into());
     eventually("all are over", || bed.records.metrics().count_open() == 0).await;
 }
+
+/// Nobody gets in by a policy that was replaced before they said anything, and nobody is waited for twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_while_the_policy_changes_meets_the_new_one() {
+    let bed = Bed::start().await;
+    two(&bed).await;
+    let sniffs = |then: &str| {
+        let limit = "{type: rate-limit, config: {capacity: 3, interval: 1h}}";
+        rules(&format!(
+            "\n  - actions: [{limit}, {{type: sniff, config: {{timeout: 9s}}}}]\n  - actions: [{then}]\n"
+        ))
+    };
+    let endpoint = bed.cloud("tcp://", &sniffs(TO_A)).await;
+    let waiting = || async {
+        let client = bed.connect(&endpoint).await;
+        eventually("it is waited for", || {
+            let live = bed.records.live().views();
+            live.iter().any(|live| live.entry.is_some())
+        })
+        .await;
+        client
+    };
+    let client = waiting().await;
+    replace(&bed, &endpoint, sniffs(TO_B)).await;
+    assert_eq!(exchange(client, b"SSH-2.0-x\r\n").await, b"bSSH-2.0-x\r\n");
+    eventually("it is over", || bed.records.metrics().count_open() == 0).await;
+
+    let mut client = waiting().await;
+    replace(&bed, &endpoint, rules("\n  - actions: [{type: deny}]\n")).await;
+    client.write_all(b"SSH-2.0-x\r\n").await.expect("write");
+    assert_eq!(ending(&mut client).await.ok(), Some(0));
+    bed.closed(CloseReason::PolicyDenied).await;
+    eventually("it is over", || bed.records.metrics().count_open() == 0).await;
+
+    // A token was taken once by each, whatever changed meanwhile.
+    replace(&bed, &endpoint, sniffs(TO_A)).await;
+    let client = waiting().await;
+    bed.direct("tcp://c.internal:1", echo("c").await).await;
+    assert_eq!(exchange(client, b"SSH-2.0-x\r\n").await, b"aSSH-2.0-x\r\n");
+    assert_reset(&mut bed.connect(&endpoint).await).await;
+    bed.closed(CloseReason::RateLimited).await;
+    bed.finish().await;
+}
