@@ -139,6 +139,9 @@ pub const TARPITS_MAX: usize = 1_000;
 /// with its count at most 128 bytes: 122 MiB each. Where there are as many, a new one is refused: what cannot be
 /// counted is not let in.
 pub const POLICY_KEYS_MAX: usize = 1_000_000;
+/// Of these, what one connection may ask for, of both together. A policy has a few; one whose keys come from
+/// what changes (a random number, the time) could take many, and is refused as where there is no room.
+pub const POLICY_KEYS_PER_CONNECTION_MAX: usize = 64;
 /// Parts that the counts of policies are locked in.
 pub const POLICY_SHARDS: usize = 64;
 /// Actions with `targets` whose turn is kept, each at most 64 targets and about 1 KiB: 64 MiB. Beyond that
@@ -146,3 +149,6 @@ pub const POLICY_SHARDS: usize = 64;
 pub const POLICY_WHEELS_MAX: usize = 65_536;
 /// How often counts that stand where they began are forgotten.
 pub const POLICY_SWEEP: Duration = Duration::from_secs(30);
+/// Where there is no room, how often a part of them is looked through for counts to forget: 16,000 at most,
+/// about 100 µs.
+pub const POLICY_SWEEP_AGAIN: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use portcullis_policy::balance::Smooth;
 use portcullis_policy::world::{Bucket, Rate, TokenBucket};
 use tokio::time::Instant;
 
-use crate::defaults::{POLICY_KEYS_MAX, POLICY_SHARDS, POLICY_WHEELS_MAX};
+use crate::defaults::{POLICY_KEYS_MAX, POLICY_SHARDS, POLICY_SWEEP_AGAIN, POLICY_WHEELS_MAX};
 
 /// The hash of a bucket. Two of 128 bits do not meet by chance, and nobody outside knows how to make them.
 pub(crate) type Key = u128;
@@ -32,6 +32,27 @@ struct Shard {
     /// Places that are taken.
     held: HashMap<Key, u32>,
     wheels: HashMap<Key, Smooth>,
+    /// When full buckets were looked for last, on the node's clock.
+    swept: Option<i64>,
+}
+
+impl Shard {
+    /// Forgets full buckets.
+    fn sweep(&mut self, now: i64) {
+        self.rates.retain(|_, bucket| !bucket.is_full(now));
+        self.swept = Some(now);
+    }
+
+    /// The same where there is no room. It looks at every bucket, so not for each of many that find none.
+    fn make_room(&mut self, now: i64) {
+        let again = i64::try_from(POLICY_SWEEP_AGAIN.as_micros()).unwrap_or(i64::MAX);
+        if self
+            .swept
+            .is_none_or(|swept| now.saturating_sub(swept) >= again)
+        {
+            self.sweep(now);
+        }
+    }
 }
 
 impl Default for PolicyState {
@@ -68,7 +89,7 @@ impl PolicyState {
         let mut shard = self.shard(key);
         let known = shard.rates.contains_key(&key);
         if !known && shard.rates.len() >= self.keys_per_shard {
-            shard.rates.retain(|_, bucket| !bucket.is_full(now));
+            shard.make_room(now);
             if shard.rates.len() >= self.keys_per_shard {
                 return false;
             }
@@ -119,7 +140,7 @@ impl PolicyState {
         let now = self.now();
         for shard in &self.shards {
             let mut shard = lock(shard);
-            shard.rates.retain(|_, bucket| !bucket.is_full(now));
+            shard.sweep(now);
             let (rates, held) = (shard.rates.len(), shard.held.len());
             shard.rates.shrink_to(rates * 2);
             shard.held.shrink_to(held * 2);
@@ -223,6 +244,23 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         state.sweep();
         assert_eq!(state.count(), (0, 0));
+    }
+
+    /// Otherwise each stranger would cost a look at all that is known.
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_makes_some_once_a_second() {
+        let state = PolicyState::with_keys(POLICY_SHARDS);
+        let shards = POLICY_SHARDS as Key;
+        let soon = Rate {
+            capacity: 1,
+            per_micros: 1_000,
+        };
+        assert!(state.take_rate(0, &soon));
+        assert!(!state.take_rate(shards, &soon), "looked for, and none");
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert!(!state.take_rate(shards, &soon), "not looked for again");
+        tokio::time::advance(POLICY_SWEEP_AGAIN).await;
+        assert!(state.take_rate(shards, &soon));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use portcullis_policy::{Given, balance};
 use portcullis_store::Snapshot;
 use rand::Rng as _;
 
+use crate::defaults::POLICY_KEYS_PER_CONNECTION_MAX;
 use crate::node::Node;
 use crate::policy_state::{Held, Key};
 
@@ -42,6 +43,13 @@ struct Asked {
     places: Vec<(Key, bool)>,
     picks: Vec<(Key, Vec<usize>, Option<usize>)>,
     held: Option<Box<Held>>,
+}
+
+impl Asked {
+    /// Whether one more key may be counted for it: what one client makes the node keep is bounded.
+    fn may_ask(&self) -> bool {
+        self.rates.len() + self.places.len() < POLICY_KEYS_PER_CONNECTION_MAX
+    }
 }
 
 impl Known {
@@ -91,6 +99,9 @@ impl World for EdgeWorld<'_> {
         if let Some((_, before)) = asked.rates.iter().find(|(known, _)| *known == key) {
             return *before;
         }
+        if !asked.may_ask() {
+            return false;
+        }
         let taken = state.take_rate(key, rate);
         asked.rates.push((key, taken));
         taken
@@ -102,6 +113,9 @@ impl World for EdgeWorld<'_> {
         let mut asked = self.known.asked();
         if let Some((_, before)) = asked.places.iter().find(|(known, _)| *known == key) {
             return *before;
+        }
+        if !asked.may_ask() {
+            return false;
         }
         let held = asked
             .held

@@ -196,6 +196,31 @@ async fn a_rate_is_counted_by_its_key_and_once_for_each_connection() {
     bed.finish().await;
 }
 
+/// A key is what a node keeps for a client, so one connection gets so many and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_is_counted_by_64_keys_at_most() {
+    let bed = Bed::start().await;
+    two(&bed).await;
+    let limiters = |which: std::ops::Range<usize>| {
+        let each = which.map(|at| match at % 2 {
+            0 => "\n  - actions: [{type: rate-limit, config: {capacity: 9, interval: 1h}}]",
+            _ => "\n  - actions: [{type: limit-connections, config: {max: 9}}]",
+        });
+        rules(&format!(
+            "{}\n  - actions: [{TO_A}]\n",
+            each.collect::<String>()
+        ))
+    };
+    let most = bed.cloud("tcp://", &limiters(0..64)).await;
+    assert_eq!(exchange(bed.connect(&most).await, b"").await, b"a");
+    for (first, reason) in [(0, CloseReason::RateLimited), (1, CloseReason::LimitPolicy)] {
+        let more = bed.cloud("tcp://", &limiters(first..first + 65)).await;
+        assert_reset(&mut bed.connect(&more).await).await;
+        bed.closed(reason).await;
+    }
+    bed.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_comes_back_however_its_connection_ends() {
     let bed = Bed::start().await;
