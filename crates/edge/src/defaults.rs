@@ -136,10 +136,13 @@ pub const TARPIT_MAX: Duration = Duration::from_secs(30);
 /// and a place under the node's cap, about 8 KiB: 8 MiB.
 pub const TARPITS_MAX: usize = 1_000;
 /// Keys of `rate-limit` and of `limit-connections` that are counted at once, each. A key is kept as its hash,
-/// with its count at most 128 bytes: 122 MiB each. Where there are as many, a new one is refused: what cannot be
-/// counted is not let in.
+/// with its account and its count at most 170 bytes: 162 MiB each. Where there are as many, a new one is refused:
+/// what cannot be counted is not let in.
 pub const POLICY_KEYS_MAX: usize = 1_000_000;
-/// Of these, what one connection may ask for, of both together. A policy has a few; one whose keys come from
+/// Of [`POLICY_KEYS_MAX`], one account has at most this part: a quarter. Its policies and its clients choose the
+/// keys, and must not take those of all others.
+pub const POLICY_KEYS_ACCOUNT_SHARE: usize = 4;
+/// Keys that one connection may ask for, of both together. A policy has a few; one whose keys come from
 /// what changes (a random number, the time) could take many, and is refused as where there is no room.
 pub const POLICY_KEYS_PER_CONNECTION_MAX: usize = 64;
 /// Parts that the counts of policies are locked in.

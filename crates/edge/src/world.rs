@@ -102,7 +102,7 @@ impl World for EdgeWorld<'_> {
         if !asked.may_ask() {
             return false;
         }
-        let taken = state.take_rate(key, rate);
+        let taken = state.take_rate(state.owner(self.account), key, rate);
         asked.rates.push((key, taken));
         taken
     }
@@ -120,7 +120,7 @@ impl World for EdgeWorld<'_> {
         let held = asked
             .held
             .get_or_insert_with(|| Box::new(Held::none(state)));
-        let taken = held.take(key, most);
+        let taken = held.take(state.owner(self.account), key, most);
         asked.places.push((key, taken));
         taken
     }
