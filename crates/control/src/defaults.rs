@@ -39,8 +39,9 @@ pub const REVISION_WAIT: Duration = Duration::from_secs(5);
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// Items of a page, at most and by default, as ngrok has it.
 pub const PAGE_ITEMS_MAX: usize = 100;
-/// Items that one request with a filter looks at: showing and judging one takes some microseconds.
-pub const FILTER_ITEMS_MAX: usize = 5_000;
+/// Items that one request with a filter looks at: showing and judging one takes some microseconds, on the thread
+/// that answers all others too. What follows is the next page's.
+pub const FILTER_ITEMS_MAX: usize = 500;
 /// Keys and addresses with a rate of their own, from which on those that rest are forgotten.
 pub const RATED_MAX: usize = 10_000;
 /// How long a browser may keep the answer to a preflight, as ngrok has it.

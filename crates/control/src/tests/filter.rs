@@ -1,6 +1,8 @@
 //! Filters of lists: what passes, what is refused, and that pages hold with them.
 
 use axum::http::StatusCode;
+use portcullis_model::id::ConnectionId;
+use portcullis_telemetry::ConnectionView;
 use serde_json::{Value, json};
 
 use super::harness::connection;
@@ -118,6 +120,32 @@ async fn pages_keep_their_filter() {
         path = next.expect("absolute").to_owned();
     }
     assert_eq!(seen, wanted);
+}
+
+/// One request costs a bounded time, which the others wait for; and no object is out of reach for that.
+#[tokio::test]
+async fn a_request_looks_at_500_objects_and_its_next_pages_at_the_others() {
+    let api = Api::start().await;
+    let all = (0..1_200).map(|n| ConnectionView {
+        id: ConnectionId::new(1_700_000_000 + n, [1; 16]),
+        established: n > 0,
+        ..connection(1, &api.account)
+    });
+    api.node.live.lock().unwrap().extend(all);
+    let mut path = filtered("/connections", "obj.established == false");
+    let mut found = Vec::new();
+    loop {
+        let page = api.get(&path).await;
+        assert_eq!(page.status, StatusCode::OK, "{page:?}");
+        let items = page.body["connections"].as_array().expect("a list");
+        found.push(items.len());
+        let Some(next) = page.body["next_page_uri"].as_str() else {
+            break;
+        };
+        let next = next.strip_prefix("http://api.test:7480");
+        path = next.expect("absolute").to_owned();
+    }
+    assert_eq!(found, [0, 0, 1], "it is the oldest one");
 }
 
 #[tokio::test]
