@@ -150,8 +150,9 @@ impl Open {
 }
 
 /// Source, route, admit, decide, open. A failed open, or a member that is full, routes the next one and
-/// decides afresh: at most three, under one deadline. So does a change while the client was waited for. What was read of the client, and what policies took
-/// for it, stays through all of them; what it was admitted with outlives a refusal.
+/// decides afresh: at most three, under one deadline. So does a change of the registry while the client was
+/// waited for. What was read of the client, and what policies took for it, stays through all of them; what it
+/// was admitted with outlives a refusal.
 async fn establish(
     node: &Node,
     client: &mut TcpConn,
