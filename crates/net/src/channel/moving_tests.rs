@@ -613,14 +613,17 @@ async fn a_move_does_not_wait_for_a_client_that_does_not_read() {
         assert!(counters[usize::from(bulk_down)].spliced() > 0);
         assert_eq!(bench.promoted(), 1);
         bench.call_back();
-        // Long enough for the calls to be heard, and in no way what the test is about.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let moving = async {
+            while bench.edge.returned.load(Ordering::Relaxed) == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon("the edge moves", moving).await;
         reader.write_all(b"x").await.unwrap();
         reader.shutdown().await.unwrap();
         let (heard, end) = soon("what the reader says", read_all(&mut sender)).await;
         end.unwrap();
         assert_eq!(heard, b"x", "down: {bulk_down}");
-        assert_eq!(bench.edge.returned.load(Ordering::Relaxed), 1);
         sender.shutdown().await.unwrap();
         let (got, end) = soon("what the sender sent", read_all(&mut reader)).await;
         end.unwrap();
