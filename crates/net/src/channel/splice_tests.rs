@@ -36,7 +36,7 @@ async fn bulk_is_spliced_both_ways_and_the_channel_serves_again() {
         assert!(matches!(a, RelayEnd::Finished { .. }), "{a:?}");
         (edge, agent) = (reusable(edge_channel), reusable(agent_channel));
         for counters in &bench.counters {
-            assert_eq!(counters.spliced() > 0, up.max(down) > MIB, "{up} {down}");
+            assert!(counters.spliced() > 0 || up.max(down) <= MIB, "{up} {down}");
         }
     }
 }
