@@ -256,6 +256,7 @@ impl<'a> Deciding<'a> {
         self.limits = SetLimits {
             idle: set.idle.or(self.limits.idle),
             connect: set.connect.or(self.limits.connect),
+            lifetime: set.lifetime.or(self.limits.lifetime),
         };
         for line in ran {
             self.note(endpoint, &line);
@@ -323,6 +324,7 @@ impl<'a> Deciding<'a> {
             self.limits = SetLimits {
                 idle: set.idle.or(self.limits.idle),
                 connect: set.connect.or(self.limits.connect),
+                lifetime: set.lifetime.or(self.limits.lifetime),
             };
         }
         Ok(())

@@ -150,6 +150,7 @@ mod tests {
         };
         let (entry, target) = (limits(Some(1)), limits(Some(2)));
         let set = |idle| SetLimits {
+            lifetime: None,
             idle,
             connect: None,
         };

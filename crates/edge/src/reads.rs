@@ -67,6 +67,8 @@ impl<'a> Waiting<'a> {
                 let deadline = deadline.unwrap_or(self.within).min(self.within);
                 given.first = Some(self.first(deadline).await?);
             }
+            // Policies do not compile with it before it can be done.
+            Need::Tls(_) => return Err(CloseReason::Internal.into()),
             Need::Request => {
                 let deadline = (Instant::now() + REQUEST_TIMEOUT).min(self.within);
                 given.request = Some(self.request(deadline).await?);

@@ -24,6 +24,20 @@ pub struct IpPolicy {
     pub created_at: Timestamp,
 }
 
+/// What an IP restriction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RestrictionKind {
+    /// The dashboard.
+    Dashboard,
+    /// The API.
+    Api,
+    /// Agents that connect.
+    Agent,
+    /// Clients of all endpoints.
+    Endpoints,
+}
+
 /// One network of an IP policy. A policy has a network at most once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpPolicyRule {

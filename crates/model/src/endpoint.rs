@@ -67,6 +67,19 @@ pub enum EndpointType {
     Agent,
 }
 
+/// What becomes of an endpoint's open connections when its policy changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnChange {
+    /// They stay.
+    #[default]
+    Keep,
+    /// Those that would be refused now are closed, with that reason.
+    Reevaluate,
+    /// They are closed, spread over the server's drain time.
+    Drain,
+}
+
 /// PROXY protocol header that the edge puts in front of the bytes to an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProxyVersion {
@@ -127,6 +140,9 @@ pub struct Endpoint {
     /// The Traffic Policy document as given (YAML or JSON); empty: none.
     #[serde(default)]
     pub traffic_policy: String,
+    /// What becomes of open connections when the policy changes.
+    #[serde(default)]
+    pub on_change: OnChange,
     /// What the agent forwards to, for people; empty for cloud endpoints.
     #[serde(default)]
     pub upstream_url: String,
@@ -207,6 +223,7 @@ mod tests {
             metadata: String::new(),
             pooling_enabled: false,
             traffic_policy: String::new(),
+            on_change: OnChange::Keep,
             upstream_url: "tcp://127.0.0.1:5432".to_owned(),
             proxy_protocol: Some(ProxyVersion::V2),
             limits: EndpointLimits::default(),

@@ -114,6 +114,7 @@ catalogue! {
     UrlKubernetesHost "PTC_URL_KUBERNETES_HOST" ngrok 9039 http 400 exit EXIT_FAILURE: "a kubernetes endpoint's host is service and namespace" => "Use `tcp://service.namespace:port`.";
     UrlWildcard "PTC_URL_WILDCARD" ngrok 4503 http 400 exit EXIT_FAILURE: "a wildcard is not possible there" => "Name the host in full; wildcards serve internal names only.";
     UrlSchemeChange "PTC_URL_SCHEME_CHANGE" ngrok 18005 http 400 exit EXIT_FAILURE: "an endpoint's scheme cannot be changed" => "Create another endpoint.";
+    UrlPortScheme "PTC_URL_PORT_SCHEME" ngrok 9035 http 400 exit EXIT_FAILURE: "a public TLS endpoint listens on the server's TLS port only" => "Leave the port out.";
     UrlAmbiguous "PTC_URL_AMBIGUOUS" ngrok 18003 http 400 exit EXIT_FAILURE: "the host carries several addresses of the account" => "Name the port of one of them.";
     BindingInvalid "PTC_BINDING_INVALID" ngrok 15005 http 400 exit EXIT_FAILURE: "the binding is not public, internal or kubernetes" => "Use one of the three.";
     BindingDuplicate "PTC_BINDING_DUPLICATE" ngrok 15006 http 400 exit EXIT_FAILURE: "more than one binding was given" => "Give exactly one.";
@@ -203,10 +204,30 @@ catalogue! {
     SecretInUse "PTC_SECRET_IN_USE" ngrok - http 409 exit EXIT_CONFLICT: "the traffic policy of an endpoint reads the secret" => "Change the policies of the endpoints in the message first.";
     SecretSealed "PTC_SECRET_SEALED" ngrok - http 500 exit EXIT_STORE: "a secret's value cannot be sealed or opened with the server's master keys" => "Restore `master.key` with every key it held, or set the secret's value anew.";
 
+    // TLS material and restrictions
+    CertificateAuthorityNotFound "PTC_CERTIFICATE_AUTHORITY_NOT_FOUND" ngrok - http 404 exit EXIT_FAILURE: "no such certificate authority" => "List them with `portcullis api certificate-authorities list`.";
+    CertificateAuthorityInUse "PTC_CERTIFICATE_AUTHORITY_IN_USE" ngrok - http 409 exit EXIT_CONFLICT: "the traffic policy of an endpoint names the certificate authority" => "Change the policies of the endpoints in the message first.";
+    CertificateAuthorityLimit "PTC_CERTIFICATE_AUTHORITY_LIMIT" ngrok - http 403 exit EXIT_DENIED: "the account has as many certificate authorities as it may" => "Delete one that nothing uses.";
+    CertificateNotFound "PTC_CERTIFICATE_NOT_FOUND" ngrok - http 404 exit EXIT_FAILURE: "no such TLS certificate" => "List them with `portcullis api tls-certificates list`.";
+    CertificateInUse "PTC_CERTIFICATE_IN_USE" ngrok - http 409 exit EXIT_CONFLICT: "the traffic policy of an endpoint names the TLS certificate" => "Change the policies of the endpoints in the message first.";
+    CertificateLimit "PTC_CERTIFICATE_LIMIT" ngrok - http 403 exit EXIT_DENIED: "the account has as many TLS certificates as it may" => "Delete one that nothing uses.";
+    AcmeFailed "PTC_ACME_FAILED" ngrok - http 502 exit EXIT_UNREACHABLE: "the certificate authority issued no certificate" => "See the cause in the message; the name must lead to this server, and the challenge's port must be reachable.";
+    IpRestrictionNotFound "PTC_IP_RESTRICTION_NOT_FOUND" ngrok - http 404 exit EXIT_FAILURE: "no such IP restriction" => "List them with `portcullis api ip-restrictions list`.";
+    IpRestrictionLimit "PTC_IP_RESTRICTION_LIMIT" ngrok - http 403 exit EXIT_DENIED: "the account has as many IP restrictions as it may" => "Delete one.";
+    ApiRestricted "PTC_API_RESTRICTED" ngrok 220 http 403 exit EXIT_DENIED: "an IP restriction of the account does not let this address use the API" => "Call from an allowed address, or change the restriction of type `api`.";
+    AgentRestricted "PTC_AGENT_RESTRICTED" ngrok 115 http 403 exit EXIT_DENIED: "an IP restriction of the account does not let agents connect from this address" => "Run the agent elsewhere, or change the restriction of type `agent`.";
+
     // What ends connections
     ListenerNoEndpoint "PTC_NO_ENDPOINT" ngrok 3200 http 404 exit EXIT_FAILURE: "no endpoint is online at the address" => "Start the agent, or create the endpoint.";
-    PolicyDenied "PTC_POLICY_DENIED" ngrok 3205 http 403 exit EXIT_DENIED: "the policy refused the connection" => "Change the endpoint's policy if it should get in.";
+    PolicyDenied "PTC_POLICY_DENIED" ngrok - http 403 exit EXIT_DENIED: "the policy refused the connection" => "Change the endpoint's policy if it should get in.";
     IpRestricted "PTC_IP_RESTRICTED" ngrok 3203 http 403 exit EXIT_DENIED: "the client's address is not allowed" => "Add it to restrict-ips, or use --cidr-allow.";
+    EndpointRestricted "PTC_ENDPOINT_RESTRICTED" ngrok 3205 http 403 exit EXIT_DENIED: "an IP restriction of the account does not let the client's address reach its endpoints" => "Change the account's restriction of type `endpoints`.";
+    TlsHandshake "PTC_TLS_HANDSHAKE" ngrok 3002 http 400 exit EXIT_FAILURE: "the TLS handshake with the client failed" => "See the cause in the message: the protocol version, the client's certificate, or a client that does not speak TLS.";
+    TlsNoName "PTC_TLS_NO_NAME" ngrok 3003 http 400 exit EXIT_FAILURE: "the client's TLS names no server (SNI)" => "Use a client that sends the server's name.";
+    TlsNoEndpoint "PTC_TLS_NO_ENDPOINT" ngrok 3200 http 404 exit EXIT_FAILURE: "no TLS endpoint is online at the name that the client asks for" => "Start the agent, or create the endpoint.";
+    TlsNoCertificate "PTC_TLS_NO_CERTIFICATE" ngrok - http 500 exit EXIT_FAILURE: "there is no certificate to terminate TLS with" => "Upload one that names the host, name one in `terminate-tls`, or configure ACME.";
+    LifetimeOver "PTC_LIFETIME_OVER" ngrok - http 408 exit EXIT_FAILURE: "the connection has lasted as long as it may" => "Raise `max_lifetime`.";
+    PolicyDrained "PTC_POLICY_DRAINED" ngrok - http 503 exit EXIT_FAILURE: "the endpoint's policy changed and its open connections were drained" => "Connect again.";
     ForwardTargetMissing "PTC_FORWARD_TARGET_MISSING" ngrok 3209 http 502 exit EXIT_FAILURE: "forward-internal names an endpoint that is not online" => "Start the internal endpoint.";
     ForwardHopLimit "PTC_FORWARD_HOP_LIMIT" ngrok 3501 http 508 exit EXIT_FAILURE: "forward-internal went through too many endpoints" => "Look for a loop among the policies.";
     LimitGlobal "PTC_LIMIT_GLOBAL" ngrok 714 http 503 exit EXIT_FAILURE: "the server has as many connections as it may" => "Raise `limits.connections_max`.";
@@ -217,6 +238,10 @@ catalogue! {
     UpstreamTimeout "PTC_UPSTREAM_TIMEOUT" ngrok 8012 http 504 exit EXIT_UNREACHABLE: "the upstream did not answer in time" => "Check the service and the network to it.";
     UpstreamUnresolved "PTC_UPSTREAM_UNRESOLVED" ngrok 8012 http 502 exit EXIT_UNREACHABLE: "the upstream's name could not be resolved" => "Check the name where the agent runs.";
     UpstreamTls "PTC_UPSTREAM_TLS" ngrok 8012 http 502 exit EXIT_UNREACHABLE: "the TLS handshake with the upstream failed" => "Check its certificate, or use tcp://.";
+    UpstreamNoTls "PTC_UPSTREAM_NO_TLS" ngrok 8012 http 502 exit EXIT_UNREACHABLE: "the upstream does not take TLS, which the client asked for" => "Switch TLS on at the upstream, or terminate it with `terminate-tls`.";
+    UpstreamUnhealthy "PTC_UPSTREAM_UNHEALTHY" ngrok - http 503 exit EXIT_UNREACHABLE: "the upstream's health check fails" => "See the reason in the message.";
+    HealthInvalid "PTC_HEALTH_INVALID" ngrok - http 400 exit EXIT_CONFIG: "the health check cannot be used" => "See the field and cause in the message.";
+    DialNotInternal "PTC_DIAL_NOT_INTERNAL" ngrok - http 400 exit EXIT_FAILURE: "only an internal endpoint can be connected to" => "Use the URL of an internal endpoint, such as tcp://db.internal:5432.";
     UpstreamUnreachable "PTC_UPSTREAM_UNREACHABLE" ngrok 8012 http 502 exit EXIT_UNREACHABLE: "the upstream cannot be reached" => "Check the service and the network to it.";
     UpstreamInvalid "PTC_UPSTREAM_INVALID" ngrok - http 400 exit EXIT_FAILURE: "the upstream cannot be read" => "Use a port, host:port, tcp://host:port, tls://host:port or unix:/path.";
     AgentLost "PTC_AGENT_LOST" ngrok 6528 http 502 exit EXIT_UNREACHABLE: "the agent's session was lost while it served the connection" => "Check the agent and its network.";

@@ -144,6 +144,12 @@ ids! {
     VaultId = "vault";
     /// A secret of a vault.
     SecretId = "secret";
+    /// A certificate authority that clients' certificates are checked against.
+    CertificateAuthorityId = "ca";
+    /// A TLS certificate with its private key.
+    TlsCertificateId = "cert";
+    /// An IP restriction of an account.
+    IpRestrictionId = "ipx";
     /// A node of the cluster.
     NodeId = "nd";
 }

@@ -33,11 +33,38 @@ pub fn hostport(host: &str, port: u16) -> String {
     }
 }
 
+/// What an endpoint's clients speak, as far as it decides how they are routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Scheme {
+    /// Anything: routed by address and port.
+    #[default]
+    Tcp,
+    /// TLS: routed by the name that the client asks for, on one port for all.
+    Tls,
+}
+
+impl Scheme {
+    /// As URLs have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A complete endpoint URL, `tcp://host:port`, host in lower case. An IPv6 address stands in
 /// brackets in the text, and without them in [`EndpointUrl::host`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EndpointUrl {
+    scheme: Scheme,
     host: String,
     port: u16,
 }
@@ -54,9 +81,14 @@ pub enum UrlRequest {
 }
 
 impl EndpointUrl {
-    /// From parts that were checked; the host is put in lower case, an IPv6 address in its
+    /// A `tcp://` URL from parts that were checked; the host is put in lower case, an IPv6 address in its
     /// shortest form without brackets.
     pub fn new(host: &str, port: u16) -> Self {
+        Self::with_scheme(Scheme::Tcp, host, port)
+    }
+
+    /// The same for any scheme.
+    pub fn with_scheme(scheme: Scheme, host: &str, port: u16) -> Self {
         let bare = host
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
@@ -65,7 +97,7 @@ impl EndpointUrl {
             Ok(ip) => ip.to_string(),
             Err(_) => bare.to_ascii_lowercase(),
         };
-        Self { host, port }
+        Self { scheme, host, port }
     }
 
     /// Lower-case host name, or an IP address without brackets.
@@ -104,25 +136,22 @@ impl EndpointUrl {
         };
         rest.match_indices('.')
             .map(|(at, _)| Self {
+                scheme: self.scheme,
                 host: format!("*{}", &rest[at..]),
                 port: self.port,
             })
             .filter(move |url| url.host != self.host)
     }
 
-    /// The scheme; `tcp` until TLS endpoints come.
-    pub fn scheme(&self) -> &'static str {
-        "tcp"
+    /// The scheme.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
     }
 }
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "tcp://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "tcp://{}:{}", self.host, self.port)
-        }
+        write!(f, "{}://{}", self.scheme, self.hostport())
     }
 }
 

@@ -30,12 +30,14 @@ use crate::socket::TcpConn;
 
 mod authority;
 mod client;
+mod terminate;
 mod verify;
 mod wire;
 
 pub use authority::CertAuthority;
 pub use client::client_config;
 pub(crate) use client::{Roots, upstream_config};
+pub use terminate::{ClientAuth, ClientVerification, ServerIdentity, Setup};
 pub use wire::Wire;
 
 /// ALPN of the agent port.

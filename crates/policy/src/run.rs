@@ -8,6 +8,7 @@
 //! Must never: wait, do I/O, or forward when something failed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_model::{Code, EndpointUrl, Error};
@@ -18,7 +19,8 @@ use crate::decide::{Condition, Conn, Decision, Policy, Rule, Step};
 use crate::defaults::{LOG_LINE_CHARS_MAX, LOG_LINES_MAX, RUN_UNITS_MAX};
 use crate::document::quoted;
 use crate::sniff::{First, Request};
-use crate::world::World;
+use crate::tls::{Termination, TlsFacts};
+use crate::world::{Bucket, World};
 
 mod actions;
 pub mod balance;
@@ -66,6 +68,8 @@ pub struct Given {
     pub first: Option<First>,
     /// For [`Need::Request`]. `Some(None)`: what came is no HTTP.
     pub request: Option<Option<Request>>,
+    /// For [`Need::Tls`], once TLS is terminated: from there on bytes are plaintext.
+    pub tls: Option<Arc<TlsFacts>>,
 }
 
 /// What a run comes to.
@@ -78,7 +82,7 @@ pub enum Next {
 }
 
 /// What has to be read before the policy can go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
     /// The client's first bytes, for at most so long; silence is an answer.
     First {
@@ -87,6 +91,9 @@ pub enum Need {
     },
     /// A request's head of at most 16 KiB; silence beyond 10 s ends the connection.
     Request,
+    /// TLS terminated as this says. A client that asks for it PostgreSQL's way is answered first. Where the
+    /// handshake fails the connection ends.
+    Tls(Arc<Termination>),
 }
 
 /// What `set-limits` set for the connection; the last one counts.
@@ -96,6 +103,21 @@ pub struct SetLimits {
     pub idle: Option<Duration>,
     /// Accept to established.
     pub connect: Option<Duration>,
+    /// Accept to the end. Zero: for ever.
+    pub lifetime: Option<Duration>,
+}
+
+/// How fast `limit-bandwidth` lets bytes through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Shared by all connections with the same bucket; `None`: the connection's own.
+    pub bucket: Option<Bucket>,
+    /// Bytes in a second from the client; 0: any.
+    pub upload: u64,
+    /// Bytes in a second to the client; 0: any.
+    pub download: u64,
+    /// Bytes that may go at once after silence.
+    pub burst: u64,
 }
 
 /// A policy at work.
@@ -117,6 +139,7 @@ pub struct Run {
     logged: Vec<Value>,
     logged_count: usize,
     limits: SetLimits,
+    bandwidths: Vec<Bandwidth>,
     /// Units that its expressions and variables have cost.
     spent: u64,
     decided: Option<Decision>,
@@ -194,6 +217,11 @@ impl Run {
     /// What the action `log` noted since the last call.
     pub fn take_logged(&mut self) -> Vec<Value> {
         std::mem::take(&mut self.logged)
+    }
+
+    /// What `limit-bandwidth` set so far.
+    pub fn bandwidths(&self) -> &[Bandwidth] {
+        &self.bandwidths
     }
 
     /// What `set-limits` set so far.

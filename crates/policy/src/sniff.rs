@@ -43,6 +43,38 @@ pub struct First {
     pub http_host: Option<String>,
     /// Minecraft: the host that the player wrote, in lower case, without what mods and proxies append to it.
     pub minecraft_host: Option<String>,
+    /// What stood before TLS, and an upstream must be told before the ClientHello.
+    pub front: Front,
+    /// PostgreSQL: the client wants a statement of another connection cancelled.
+    pub cancel: Option<CancelKey>,
+}
+
+/// What stands before TLS in a protocol that begins without it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Front {
+    /// Nothing: TLS begins at once, or there is none.
+    #[default]
+    None,
+    /// PostgreSQL's `SSLRequest`, which was answered `S`.
+    Postgres,
+}
+
+/// What PostgreSQL's `BackendKeyData` gave out, and a `CancelRequest` shows.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct CancelKey {
+    /// The process.
+    pub process: u32,
+    /// The secret key: 4 bytes, up to 256 from protocol 3.2 on.
+    pub key: Vec<u8>,
+}
+
+/// Without the key.
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CancelKey")
+            .field("process", &self.process)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The protocols that are told apart.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use portcullis_model::EndpointUrl;
-use portcullis_model::id::IpPolicyId;
+use portcullis_model::id::{CertificateAuthorityId, IpPolicyId, TlsCertificateId};
 
 use crate::decide::{Action, Rule};
 
@@ -16,6 +16,10 @@ pub struct Uses {
     pub secrets: BTreeSet<(String, String)>,
     /// Internal endpoints that `forward-internal` names in full.
     pub targets: BTreeSet<EndpointUrl>,
+    /// Certificates of `terminate-tls`.
+    pub certificates: BTreeSet<TlsCertificateId>,
+    /// Certificate authorities of `terminate-tls`.
+    pub authorities: BTreeSet<CertificateAuthorityId>,
 }
 
 impl Uses {

@@ -38,7 +38,7 @@ pub use requests::{IpPolicyUpdate, IpRuleSpec, IpRuleUpdate, NewIpPolicy, NewIpR
 pub use sealer::Sealer;
 pub use settings::{IpPool, PoolIp, PortRange, PortRanges, Settings, SharedHost};
 
-pub use snapshot::{EndpointEntry, Listen, Pool, Snapshot};
+pub use snapshot::{CertificatePem, EndpointEntry, Listen, Pool, Snapshot};
 pub use sqlite::SqliteStore;
 
 // Vaults and secrets

@@ -15,12 +15,15 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use portcullis_model::access::RestrictionKind;
 use portcullis_model::access::{IpPolicy, IpPolicyRule};
-use portcullis_model::id::{IpPolicyId, IpPolicyRuleId};
+use portcullis_model::id::{
+    CertificateAuthorityId, IpPolicyId, IpPolicyRuleId, IpRestrictionId, TlsCertificateId,
+};
 use portcullis_model::{
     Account, AccountId, AddrId, AddressKind, AgentId, ApiKey, ApiKeyId, Binding, Credential,
     CredentialId, Endpoint, EndpointId, EndpointUrl, Error, Plan, ReservedAddr, SessionId,
-    TunnelSession,
+    Timestamp, TunnelSession,
 };
 use portcullis_policy::Policy;
 
@@ -55,6 +58,25 @@ impl Deref for EndpointEntry {
     type Target = Endpoint;
     fn deref(&self) -> &Endpoint {
         &self.record
+    }
+}
+
+/// A certificate with its private key.
+pub struct CertificatePem {
+    /// Its record.
+    pub id: TlsCertificateId,
+    /// Leaf first.
+    pub certificate: Arc<str>,
+    /// PEM, in the clear.
+    pub private_key: Arc<str>,
+}
+
+/// Without the key.
+impl std::fmt::Debug for CertificatePem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CertificatePem")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -275,6 +297,55 @@ impl Snapshot {
     /// The pool of an internal name of the account: the exact name, else the nearest wildcard.
     pub fn internal(&self, account: &AccountId, host: &str, port: u16) -> Option<&Arc<Pool>> {
         index::internal(self.internal.get(account)?, host, port)
+    }
+
+    /// The pool of `tls://` endpoints that a connection accepted at this local IP and port is for, by the name that the
+    /// client asks for: the exact name, else the nearest wildcard.
+    pub fn tls(&self, _local: IpAddr, _port: u16, _name: &str) -> Option<&Arc<Pool>> {
+        None
+    }
+
+    /// Whether connections accepted at this local IP and port are routed by the name in their TLS.
+    pub fn is_tls(&self, _local: IpAddr, _port: u16) -> bool {
+        false
+    }
+
+    /// A certificate authority of the account, in PEM.
+    pub fn authority_pem(
+        &self,
+        _account: &AccountId,
+        _id: &CertificateAuthorityId,
+    ) -> Option<Arc<str>> {
+        None
+    }
+
+    /// A TLS certificate of the account, with its key in the clear.
+    pub fn certificate(
+        &self,
+        _account: &AccountId,
+        _id: &TlsCertificateId,
+    ) -> Option<Arc<CertificatePem>> {
+        None
+    }
+
+    /// The account's newest TLS certificate that is valid now for a host name, wildcards included.
+    pub fn certificate_for(
+        &self,
+        _account: &AccountId,
+        _name: &str,
+        _now: Timestamp,
+    ) -> Option<Arc<CertificatePem>> {
+        None
+    }
+
+    /// Whether the account's IP restrictions of a type let an address in; with the restriction that does not.
+    pub fn restriction_against(
+        &self,
+        _account: &AccountId,
+        _kind: RestrictionKind,
+        _ip: IpAddr,
+    ) -> Option<IpRestrictionId> {
+        None
     }
 
     /// The sockets that an endpoint needs on this node; empty when it isn't public, or when its host

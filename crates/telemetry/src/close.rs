@@ -121,6 +121,8 @@ reasons! {
     ServerIdleTimeout = "server_idle_timeout", Limit, INFO, Reset, retry false, Some(Code::IdleTimeout);
     /// One direction had ended and the other was silent for the half-close timeout.
     HalfCloseTimeout = "half_close_timeout", Limit, INFO, Reset, retry false, Some(Code::IdleTimeout);
+    /// It lasted as long as the endpoint or its policy lets it.
+    LifetimeOver = "lifetime_over", Limit, INFO, Reset, retry false, Some(Code::LifetimeOver);
 
     // Refused before the open
     /// A trusted peer sent no valid PROXY header, or not in time.
@@ -139,6 +141,8 @@ reasons! {
     PolicyClosed = "policy_closed", Policy, INFO, Fin, retry false, Some(Code::PolicyDenied);
     /// The action `restrict-ips`.
     IpRestricted = "ip_restricted", Policy, INFO, Fin, retry false, Some(Code::IpRestricted);
+    /// An IP restriction of the account, of type `endpoints`.
+    EndpointRestricted = "endpoint_restricted", Policy, INFO, Fin, retry false, Some(Code::EndpointRestricted);
     /// `forward-internal` names what is not online.
     ForwardTargetMissing = "forward_target_missing", Policy, WARN, Reset, retry false, Some(Code::ForwardTargetMissing);
     /// `forward-internal` went through too many endpoints.
@@ -158,6 +162,14 @@ reasons! {
     NotHttp = "not_http", Client, INFO, Fin, retry false, Some(Code::NotHttp);
     /// The policy waits for an HTTP request, and none came in time.
     RequestTimeout = "request_timeout", Client, INFO, Reset, retry false, Some(Code::RequestTimeout);
+    /// The TLS handshake with the client failed.
+    TlsHandshake = "tls_handshake", Client, INFO, Reset, retry false, Some(Code::TlsHandshake);
+    /// The client's TLS names no server, and the name was needed to route it.
+    TlsNoName = "tls_no_name", Client, INFO, Reset, retry false, Some(Code::TlsNoName);
+    /// No TLS endpoint is online at the name that the client asks for.
+    TlsNoEndpoint = "tls_no_endpoint", Operator, INFO, Reset, retry false, Some(Code::TlsNoEndpoint);
+    /// There is no certificate to terminate TLS with.
+    TlsNoCertificate = "tls_no_certificate", Policy, WARN, Reset, retry false, Some(Code::TlsNoCertificate);
 
     // The open failed
     /// Accept to established took longer than it may.
@@ -170,6 +182,8 @@ reasons! {
     UpstreamUnresolved = "upstream_unresolved", Upstream, WARN, Reset, retry true, Some(Code::UpstreamUnresolved);
     /// The TLS handshake with the upstream failed.
     UpstreamTls = "upstream_tls", Upstream, WARN, Reset, retry true, Some(Code::UpstreamTls);
+    /// The client asked for TLS inside its protocol, and the upstream takes none.
+    UpstreamNoTls = "upstream_no_tls", Upstream, WARN, Reset, retry true, Some(Code::UpstreamNoTls);
     /// The upstream cannot be reached.
     UpstreamUnreachable = "upstream_unreachable", Upstream, WARN, Reset, retry true, Some(Code::UpstreamUnreachable);
     /// The upstream is not one that can be dialled.
@@ -192,6 +206,8 @@ reasons! {
     CredentialRevoked = "credential_revoked", Operator, INFO, Reset, retry false, Some(Code::CredentialRevoked);
     /// Someone ended the connection through the API.
     EndedByOperator = "ended_by_operator", Operator, INFO, Reset, retry false, Some(Code::EndedByOperator);
+    /// The endpoint's policy changed, and it drains then.
+    PolicyDrained = "policy_drained", Operator, INFO, Reset, retry false, Some(Code::PolicyDrained);
     /// The server shut down before the connection ended.
     Drained = "drained", Us, WARN, Reset, retry false, Some(Code::Drained);
 
@@ -212,6 +228,7 @@ impl CloseReason {
             Code::UpstreamTimeout => Self::UpstreamTimeout,
             Code::UpstreamUnresolved | Code::DnsFailed => Self::UpstreamUnresolved,
             Code::UpstreamTls => Self::UpstreamTls,
+            Code::UpstreamNoTls => Self::UpstreamNoTls,
             Code::UpstreamUnreachable => Self::UpstreamUnreachable,
             Code::UpstreamInvalid => Self::UpstreamInvalid,
             Code::EstablishTimeout => Self::EstablishTimeout,

@@ -50,7 +50,7 @@ impl TunnelView {
             public_url: record.url.to_string(),
             started_at: record.created_at,
             metadata: record.metadata.clone(),
-            proto: record.url.scheme(),
+            proto: record.url.scheme().as_str(),
             region: record.region.clone(),
             tunnel_session: record
                 .session()

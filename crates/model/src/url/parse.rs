@@ -30,10 +30,7 @@ pub fn parse(text: &str, binding: Option<Binding>) -> Result<(Binding, UrlReques
         .transpose()?;
     let binding = settle(&host, port, binding)?;
     let request = match (binding, port) {
-        (_, Some(port)) => UrlRequest::Exact(EndpointUrl {
-            host: host.name(),
-            port,
-        }),
+        (_, Some(port)) => UrlRequest::Exact(EndpointUrl::new(&host.name(), port)),
         (Binding::Public, None) => UrlRequest::Host(host.name()),
         (Binding::Internal | Binding::Kubernetes, None) => {
             let host = host.proposal();

@@ -243,7 +243,7 @@ fn of_endpoint(rest: &str, scope: &Scope<'_>) -> Option<Cel> {
         "addr" => text(endpoint.url.hostport()),
         "host" => text(endpoint.url.host()),
         "port" => Cel::Int(endpoint.url.port().into()),
-        "protocol" => text(endpoint.url.scheme()),
+        "protocol" => text(endpoint.url.scheme().as_str()),
         _ => return None,
     })
 }

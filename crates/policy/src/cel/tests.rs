@@ -96,7 +96,10 @@ impl Case {
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         Self {
             given: Given {
+                tls: None,
                 first: Some(First {
+                    front: crate::sniff::Front::None,
+                    cancel: None,
                     protocol: Protocol::Tls,
                     sni: Some("db.example.com".to_owned()),
                     alpn: vec!["h2".to_owned(), "http/1.1".to_owned()],

@@ -157,6 +157,7 @@ fn failure(decision: &Decision) -> (&str, &str) {
 
 fn request(method: &str, path: &str) -> Given {
     Given {
+        tls: None,
         request: Some(Some(Request {
             method: method.to_owned(),
             url: path.to_owned(),
@@ -169,6 +170,7 @@ fn request(method: &str, path: &str) -> Given {
 }
 
 const NOT_HTTP: Given = Given {
+    tls: None,
     first: None,
     request: Some(None),
 };

@@ -228,6 +228,7 @@ fn served(
         description: String::new(),
         metadata: String::new(),
         pooling_enabled: false,
+        on_change: portcullis_model::endpoint::OnChange::default(),
         traffic_policy: traffic_policy.to_owned(),
         upstream_url: String::new(),
         proxy_protocol: None,

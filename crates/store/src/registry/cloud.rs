@@ -81,6 +81,7 @@ fn create(
         description: new.description.clone(),
         metadata: new.metadata.clone(),
         pooling_enabled: new.pooling_enabled,
+        on_change: portcullis_model::endpoint::OnChange::default(),
         traffic_policy: new.traffic_policy.clone(),
         upstream_url: String::new(),
         proxy_protocol: None,

@@ -129,6 +129,7 @@ mod tests {
             description: String::new(),
             metadata: String::new(),
             pooling_enabled: false,
+            on_change: portcullis_model::endpoint::OnChange::Keep,
             traffic_policy: String::new(),
             upstream_url: String::new(),
             proxy_protocol: None,

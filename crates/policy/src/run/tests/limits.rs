@@ -162,6 +162,7 @@ on_tcp_connect:
         &Fake::default(),
     );
     let limits = SetLimits {
+        lifetime: None,
         idle: Some(Duration::ZERO),
         connect: Some(Duration::from_secs(3)),
     };

@@ -238,6 +238,7 @@ on_tcp_connect:
         Some(Need::First { wait })
     );
     let given = |first: First| Given {
+        tls: None,
         first: Some(first),
         request: None,
     };
@@ -290,6 +291,7 @@ on_tcp_connect:
     }
     assert_eq!(run.take_logged(), [serde_json::json!({ "n": 1 })]);
     let given = Given {
+        tls: None,
         first: Some(First::default()),
         request: None,
     };

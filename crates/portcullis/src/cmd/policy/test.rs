@@ -269,6 +269,10 @@ impl Connection {
                 given.first = Some(first);
                 told
             }
+            Need::Tls(_) => {
+                given.tls = Some(Arc::default());
+                "TLS is terminated".to_owned()
+            }
             Need::Request => {
                 let request = match sniff::http_head(&self.bytes) {
                     Head::Whole(request, _) => Some(request),
