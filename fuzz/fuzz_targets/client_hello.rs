@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis_policy::sniff::{First, Looked, Protocol, look};
+use portcullis_policy::sniff::{Asked, First, Looked, Protocol, ja4, look};
 
 /// The message in records whose sizes come from `cuts`, in turn.
 fn records(message: &[u8], cuts: [usize; 2]) -> Vec<u8> {
@@ -22,7 +22,7 @@ fn records(message: &[u8], cuts: [usize; 2]) -> Vec<u8> {
 }
 
 fn found(bytes: &[u8]) -> First {
-    match look(bytes, false) {
+    match look(bytes, false, Asked::Nothing) {
         Looked::Found(first) => first,
         other => panic!("{other:?}"),
     }
@@ -37,13 +37,16 @@ fuzz_target!(|data: &[u8]| {
     }
     let message = [&[1, 0, (body.len() >> 8) as u8, body.len() as u8], body].concat();
     let one = found(&records(&message, [16 * 1024; 2]));
-    assert_eq!(one.protocol, Protocol::Tls);
+    let named = one.alpn.iter().any(|name| name == "postgresql" || name == "tds/8.0");
+    assert!(one.protocol == Protocol::Tls || named);
     // No more than 1,024 records are followed.
     let least = message.len() / 512 + 1;
     let cuts = [first, second].map(|cut| usize::from(cut).max(least));
     let bytes = records(&message, cuts);
     assert_eq!(found(&bytes), one);
-    assert_eq!(look(&bytes[..bytes.len() - 1], false), Looked::More);
+    let cut = &bytes[..bytes.len() - 1];
+    assert_eq!(look(cut, false, Asked::Nothing), Looked::More);
+    assert_eq!(ja4(&bytes), ja4(&records(&message, [16 * 1024; 2])));
     if let Some(name) = &one.sni {
         assert!(
             message

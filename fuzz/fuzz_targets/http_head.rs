@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use portcullis_policy::sniff::{
-    HEAD_BYTES_MAX, HEADERS_MAX, Head, Looked, Protocol, http_head, http_reply, look,
+    Asked, HEAD_BYTES_MAX, HEADERS_MAX, Head, Looked, Protocol, http_head, http_reply, look,
 };
 
 /// The lines of a response's head.
@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
     };
     assert!(request.headers.len() <= HEADERS_MAX && request.url.contains(&request.path));
     if !data.starts_with(b"SSH-") {
-        let Looked::Found(first) = look(data, false) else {
+        let Looked::Found(first) = look(data, false, Asked::Nothing) else {
             panic!("a whole head is found");
         };
         assert_eq!(first.protocol, Protocol::Http);

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use portcullis_model::id::IpPolicyId;
 use portcullis_model::{Code, EndpointType, EndpointUrl, Error};
-use portcullis_policy::sniff::{First, Head, Looked, http_head, look};
+use portcullis_policy::sniff::{Asked, First, Head, Looked, http_head, look};
+use portcullis_policy::tls::TlsFacts;
 use portcullis_policy::world::{Bucket, Choice, IpSets, Place, Rate, World};
 use portcullis_policy::{
     Conn, Decision, EndpointFacts, Facts, Given, Need, Next, OnError, Policy, Run,
 };
 
-/// More than a policy can take: every target of every action, once each, and two needs.
+/// More than a policy can take: every target of every action, once each, and three needs.
 const TURNS_MAX: usize = 100_000;
 
 /// A world that knows a little and lets everyone in.
@@ -63,10 +64,20 @@ fn give(given: &mut Given, need: Need, bytes: &[u8]) {
     match need {
         Need::First { .. } => {
             assert!(given.first.is_none(), "the first bytes are asked for again");
-            given.first = Some(match look(bytes, true) {
+            given.first = Some(match look(bytes, true, Asked::Nothing) {
                 Looked::Found(first) => first,
                 Looked::Answer { .. } | Looked::More => First::default(),
             });
+        }
+        Need::Tls(termination) => {
+            assert!(given.tls.is_none(), "TLS is asked for again");
+            assert!(!format!("{termination:?}").contains("PRIVATE"));
+            given.tls = Some(Arc::new(TlsFacts {
+                sni: "db.example.com".to_owned(),
+                version: "1.3".to_owned(),
+                termination: Some(termination),
+                ..TlsFacts::default()
+            }));
         }
         Need::Request => {
             assert!(given.request.is_none(), "the request is asked for again");

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use portcullis_net::{Counters, Side, TcpConn};
-use portcullis_policy::sniff::{self, First, Head, Looked, Protocol, Request};
+use portcullis_policy::sniff::{self, Asked, First, Head, Looked, Protocol, Request};
 use portcullis_policy::{Given, Need};
 use portcullis_telemetry::{CloseReason, Ended, KillSwitch};
 use tokio::io::AsyncWriteExt as _;
@@ -81,11 +81,11 @@ impl<'a> Waiting<'a> {
     /// PostgreSQL's way for encryption more often than a client does is not answered any more: what it asks
     /// then is its upstream's to answer, and one that asks for ever would be answered for ever.
     async fn first(&mut self, deadline: Instant) -> Result<First, Ended> {
-        let (mut over, mut answers) = (false, 0);
+        let (mut over, mut answers, mut asked) = (false, 0, Asked::default());
         loop {
             match self
                 .early
-                .look(|bytes, ended| sniff::look(bytes, ended || over))
+                .look(|bytes, ended| sniff::look(bytes, ended || over, asked))
             {
                 Looked::Found(first) => return Ok(first),
                 Looked::Answer { .. } if answers >= ENCRYPTION_ANSWERS_MAX => {
@@ -94,8 +94,9 @@ impl<'a> Waiting<'a> {
                         ..First::default()
                     });
                 }
-                Looked::Answer { taken, say } if taken > 0 => {
+                Looked::Answer { taken, say, then } if taken > 0 => {
                     answers += 1;
+                    asked = then;
                     self.answer(say, deadline).await?;
                     self.early.drop_first(taken);
                 }
@@ -230,7 +231,7 @@ mod tests {
         let mut heard = Vec::new();
         // A reset may follow: not all that it said was read.
         drop(outside.read_to_end(&mut heard).await);
-        assert_eq!(heard, b"NN");
+        assert_eq!(heard, b"NS");
     }
 
     const MINUTE: Duration = Duration::from_secs(60);

@@ -10,11 +10,13 @@ mod bytes;
 mod fixed;
 mod host;
 mod http;
+mod ja4;
 mod minecraft;
 mod mqtt;
 mod postgres;
 mod redis;
 mod reply;
+mod tds;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -34,8 +36,8 @@ pub const HEADERS_MAX: usize = 100;
 pub struct First {
     /// Which protocol.
     pub protocol: Protocol,
-    /// TLS: the server's name that the client asks for, in lower case. `None`: it asks for none, or for what is no
-    /// host name.
+    /// TLS, behind a front as well: the server's name that the client asks for, in lower case. `None`: it asks for
+    /// none, or for what is no host name.
     pub sni: Option<String>,
     /// TLS: the protocols that the client offers, as far as they are printable ASCII, at most 64.
     pub alpn: Vec<String>,
@@ -128,14 +130,29 @@ pub enum Looked {
     More,
     /// What they are. [`Protocol::Unknown`]: no more bytes would change that.
     Found(First),
-    /// PostgreSQL asks for encryption before it says anything: answer `say` and look at what follows the
-    /// `taken` bytes, which are not replayed. (Nothing is encrypted here yet, so `say` is `N`.)
+    /// PostgreSQL asks for encryption before it says anything: answer `say`, and look with `then` at what follows
+    /// the `taken` bytes, which are not replayed.
     Answer {
         /// Bytes that are done with.
         taken: usize,
-        /// What to answer.
+        /// What to answer: `S` to who asks for TLS, `N` to who asks for GSSAPI.
         say: &'static [u8],
+        /// What was asked then.
+        then: Asked,
     },
+}
+
+/// What the client asked for, and was answered, in front of the bytes that are looked at. Each is answered once at
+/// most, so that a client is answered twice at most: GSSAPI, then TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Asked {
+    /// Nothing: the bytes are its first.
+    #[default]
+    Nothing,
+    /// PostgreSQL's `GSSENCRequest`, which was answered `N`.
+    Gssapi,
+    /// PostgreSQL's `SSLRequest`, which was answered `S`.
+    Tls,
 }
 
 /// What a protocol says of all bytes that came so far, and of their end.
@@ -147,7 +164,7 @@ type Look = fn(&[u8], bool) -> Told<Looked>;
 const PROTOCOLS: [Look; 11] = [
     tls::look,
     postgres::look,
-    fixed::mssql,
+    tds::look,
     fixed::rdp,
     mqtt::look,
     minecraft::look,
@@ -158,17 +175,24 @@ const PROTOCOLS: [Look; 11] = [
     redis::inline,
 ];
 
-/// Looks at all bytes that came so far; `ended`: no more will come, or nobody waits for them any longer.
+/// Looks at all bytes that came so far behind what was `asked`; `ended`: no more will come, or nobody waits for them
+/// any longer.
 ///
 /// Not ended, any front of the bytes gives [`Looked::More`] or the answer of the whole; ended, it never gives
 /// `More`. An ended front may give less than the whole would: [`Protocol::Unknown`], or the protocol without its
 /// names where the front sufficed for that (TLS after 6 bytes, HTTP after its first line, a Minecraft ping of old
-/// after the byte `FE`). In two cases it gives something else: `FE`, which may also begin a handshake of 254 bytes or
-/// mean nothing, and the front of an HTTP request whose method is a command of Redis.
+/// after the byte `FE`). In three cases it gives something else: `FE`, which may also begin a handshake of 254 bytes or
+/// mean nothing, the front of an HTTP request whose method is a command of Redis, and TLS without its ALPN, which may
+/// say that it is PostgreSQL or SQL Server.
 ///
-/// It allocates for names that it found, and nothing before. An answer to PostgreSQL may be followed by another: a
-/// client asks for GSSAPI, then for TLS, then begins. Whoever answers bounds how often.
-pub fn look(bytes: &[u8], ended: bool) -> Looked {
+/// Behind [`Asked::Tls`] it is PostgreSQL, whatever follows. [`Front::Postgres`] says that this is TLS, as far as it
+/// came; a client that was told to begin with TLS and does not has no front, and no name.
+///
+/// It allocates for names that it found, and nothing before (but for TLS inside packets of SQL Server).
+pub fn look(bytes: &[u8], ended: bool, asked: Asked) -> Looked {
+    if asked != Asked::Nothing {
+        return postgres::behind(bytes, ended, asked);
+    }
     for protocol in PROTOCOLS {
         match protocol(bytes, ended) {
             Ok(looked) => return looked,
@@ -177,6 +201,12 @@ pub fn look(bytes: &[u8], ended: bool) -> Looked {
         }
     }
     Looked::Found(First::default())
+}
+
+/// The JA4 fingerprint of the ClientHello that the bytes begin with, such as `t13d1516h2_8daaf6152771_e5627efa2ab1`:
+/// which versions, ciphers and extensions a client offers, however it shuffles them. `None`: it is not whole, or broken.
+pub fn ja4(bytes: &[u8]) -> Option<String> {
+    ja4::fingerprint(&tls::message(bytes)?)
 }
 
 impl First {

@@ -3,6 +3,7 @@
 //! Must never: parse a certificate or hold a connection; the edge does.
 
 use std::fmt;
+use std::sync::Arc;
 
 use portcullis_model::id::{CertificateAuthorityId, TlsCertificateId};
 
@@ -107,6 +108,9 @@ pub struct TlsFacts {
     pub client: Option<CertificateFacts>,
     /// The one that was shown to it.
     pub server: Option<CertificateFacts>,
+    /// What it was terminated by, as [`Need::Tls`](crate::Need::Tls) had it. A later `terminate-tls` that demands a
+    /// client's certificate holds it against this; without it such a one fails.
+    pub termination: Option<Arc<Termination>>,
 }
 
 /// What a certificate says.

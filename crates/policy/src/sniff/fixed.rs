@@ -1,17 +1,10 @@
-//! Protocols that a few fixed bytes tell: SSH, SQL Server, RDP and the preface of HTTP/2.
+//! Protocols that a few fixed bytes tell: SSH, RDP and the preface of HTTP/2.
 
 use super::bytes::{Told, begins, byte, must};
 use super::{First, Looked, Protocol};
 
 /// What an HTTP/2 client says that knows the server speaks it, RFC 9113.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// TDS: the type of a pre-login packet.
-const PRELOGIN: u8 = 0x12;
-/// TDS: the shortest pre-login packet, of the header (8), the option VERSION (5), the end of the options (1) and a
-/// version (6).
-const PRELOGIN_BYTES_MIN: u16 = 20;
-/// TDS: the longest packet of any kind.
-const PRELOGIN_BYTES_MAX: u16 = 32_767;
 /// X.224: a connection request.
 const CONNECTION_REQUEST: u8 = 0xe0;
 /// The shortest TPKT with a connection request: 4 bytes of its own, and 7.
@@ -29,17 +22,6 @@ pub(super) fn ssh(bytes: &[u8], _ended: bool) -> Told<Looked> {
 pub(super) fn http2(bytes: &[u8], _ended: bool) -> Told<Looked> {
     begins(bytes, PREFACE)?;
     Ok(Looked::Found(First::of(Protocol::Http)))
-}
-
-/// SQL Server: one packet of pre-login options, whose first is the version (MS-TDS 2.2.6.5).
-pub(super) fn mssql(bytes: &[u8], _ended: bool) -> Told<Looked> {
-    must(byte(bytes, 0)? == PRELOGIN)?;
-    // "End of message". A pre-login never needs a second packet.
-    must(byte(bytes, 1)? == 1)?;
-    let length = u16::from_be_bytes([byte(bytes, 2)?, byte(bytes, 3)?]);
-    must((PRELOGIN_BYTES_MIN..=PRELOGIN_BYTES_MAX).contains(&length))?;
-    must(byte(bytes, 8)? == 0)?;
-    Ok(Looked::Found(First::of(Protocol::Mssql)))
 }
 
 /// RDP: a connection request of X.224 in a TPKT (MS-RDPBCGR 2.2.1.1).

@@ -2,12 +2,18 @@
 
 use super::*;
 
+mod behind;
 mod clients;
 mod fronts;
 mod heads;
 mod properties;
 mod replies;
 mod tls;
+
+/// A look at a client's first bytes.
+fn look(bytes: &[u8], ended: bool) -> Looked {
+    super::look(bytes, ended, Asked::Nothing)
+}
 
 /// Everything up to an answer, as someone who reads a byte at a time comes to it, and how many bytes that took.
 fn dribbled(bytes: &[u8]) -> (Looked, usize) {

@@ -23,8 +23,8 @@ const HANDSHAKE: u8 = 0x16;
 /// A handshake message's type.
 const CLIENT_HELLO: u8 = 1;
 /// Types of extensions, RFC 6066 and 7301.
-const SERVER_NAME: usize = 0;
-const ALPN: usize = 16;
+pub(super) const SERVER_NAME: usize = 0;
+pub(super) const ALPN: usize = 16;
 
 /// What begins a ClientHello is TLS. Names are read from one that is whole and valid; one that is too long or broken
 /// has none.
@@ -33,7 +33,7 @@ pub(super) fn look(bytes: &[u8], ended: bool) -> Told<Looked> {
     must(byte(bytes, RECORD_HEADER_BYTES)? == CLIENT_HELLO)?;
     match whole(bytes) {
         Ok(length) => Ok(Looked::Found(
-            names(&joined(bytes, length)).unwrap_or_else(plain),
+            names(&joined(bytes, length)).map_or_else(plain, named),
         )),
         Err(Stop::More) if !ended => Err(Stop::More),
         Err(Stop::More | Stop::Not) => Ok(Looked::Found(plain())),
@@ -42,6 +42,26 @@ pub(super) fn look(bytes: &[u8], ended: bool) -> Told<Looked> {
 
 fn plain() -> First {
     First::of(Protocol::Tls)
+}
+
+/// Protocols that begin with TLS at once say by ALPN which they are: PostgreSQL from 17 on, SQL Server from TDS 8.0
+/// on. The first one that the client offers counts.
+fn named(mut first: First) -> First {
+    let known = |name: &String| match name.as_str() {
+        "postgresql" => Some(Protocol::Postgres),
+        "tds/8.0" => Some(Protocol::Mssql),
+        _ => None,
+    };
+    if let Some(protocol) = first.alpn.iter().find_map(known) {
+        first.protocol = protocol;
+    }
+    first
+}
+
+/// The ClientHello that the bytes begin with, without its header, if it is whole.
+pub(super) fn message(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let length = whole(bytes).ok()?;
+    (byte(bytes, RECORD_HEADER_BYTES) == Ok(CLIENT_HELLO)).then(|| joined(bytes, length))
 }
 
 /// The content's length of the record that begins here. Records without content are not allowed in a handshake.

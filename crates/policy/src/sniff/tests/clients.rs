@@ -39,8 +39,102 @@ fn tls_clients() {
         tls(Some("tls.example.org"), &[])
     );
     assert_eq!(found(recorded!("tls_openssl_no_sni")), tls(None, &[]));
-    // After its SSLRequest was answered with `S`.
     assert_eq!(found(recorded!("tls_psql")), tls(None, &[]));
+}
+
+/// What clients offer, in their order or any other.
+#[test]
+fn fingerprints() {
+    for (bytes, told) in [
+        (recorded!("tls_curl"), "t13d"),
+        (recorded!("tls_openssl_alpn"), "t13d"),
+        (recorded!("tls_openssl_1_2"), "t12d"),
+        (recorded!("tls_openssl_no_sni"), "t13i"),
+        (recorded!("tls_psql"), "t13i"),
+        (recorded!("tls_openssl_fragmented"), "t13d"),
+    ] {
+        let fingerprint = ja4(bytes).expect("a whole hello");
+        assert!(fingerprint.starts_with(told), "{fingerprint}");
+        let parts: Vec<usize> = fingerprint.split('_').map(str::len).collect();
+        assert_eq!(parts, [10, 12, 12], "{fingerprint}");
+        assert_eq!(ja4(&bytes[..bytes.len() - 1]), None, "it is not whole");
+    }
+    assert_eq!(ja4(recorded!("ssh_openssh")), None);
+    assert_eq!(ja4(b""), None);
+}
+
+/// The Chrome of the specification: 15 ciphers and 16 extensions beside the noise, in another order.
+#[test]
+fn the_fingerprint_of_the_specification() {
+    let numbers = |list: &[u16]| -> Vec<u8> {
+        list.iter()
+            .flat_map(|number| number.to_be_bytes())
+            .collect()
+    };
+    let suites = [
+        0x8a8a, 0x1301, 0x1302, 0x1303, 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013,
+        0xc014, 0x009c, 0x009d, 0x002f, 0x0035,
+    ];
+    let algorithms = [
+        0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601,
+    ];
+    let extension = |kind: u16| -> Vec<u8> {
+        let content = match kind {
+            0 => server_name(b"a.example").1,
+            13 => long(&numbers(&algorithms)),
+            16 => long(&[short(b"h2"), short(b"http/1.1")].concat()),
+            43 => short(&numbers(&[0x1a1a, 0x0304, 0x0303])),
+            _ => Vec::new(),
+        };
+        [kind.to_be_bytes().to_vec(), long(&content)].concat()
+    };
+    let kinds = [
+        0x2a2a, 0x0033, 0x0000, 0x0017, 0xff01, 0x000a, 0x000b, 0x0023, 0x0010, 0x0005, 0x000d,
+        0x0012, 0x002b, 0x002d, 0x001b, 0x4469, 0x0015, 0xfafa,
+    ];
+    let extensions: Vec<u8> = kinds.into_iter().flat_map(extension).collect();
+    let body = [
+        vec![3, 3],
+        vec![7; 32],
+        vec![0],
+        long(&numbers(&suites)),
+        vec![1, 0],
+        long(&extensions),
+    ]
+    .concat();
+    let length = u32::try_from(body.len()).expect("a length").to_be_bytes();
+    let message = [&[1], &length[1..], &body].concat();
+    for each in [7, usize::MAX] {
+        assert_eq!(
+            ja4(&records(&message, each)).as_deref(),
+            Some("t13d1516h2_8daaf6152771_e5627efa2ab1")
+        );
+    }
+}
+
+/// PostgreSQL from 17 on with `sslnegotiation=direct`, SQL Server with `Encrypt=Strict`.
+#[test]
+fn protocols_that_begin_with_tls_are_told_by_alpn() {
+    let offers = |names: &[&str]| {
+        let list: Vec<u8> = names
+            .iter()
+            .flat_map(|name| short(name.as_bytes()))
+            .collect();
+        found(&hello(&[server_name(b"db.example.com"), (16, long(&list))]))
+    };
+    for (names, protocol) in [
+        (&["postgresql"][..], Protocol::Postgres),
+        (&["tds/8.0"], Protocol::Mssql),
+        (&["h2", "postgresql"], Protocol::Postgres),
+        (&["h2"], Protocol::Tls),
+        (&["POSTGRESQL"], Protocol::Tls),
+    ] {
+        let expected = First {
+            protocol,
+            ..tls(Some("db.example.com"), names)
+        };
+        assert_eq!(offers(names), expected);
+    }
 }
 
 /// `openssl s_client -max_send_frag 512` with 30 protocols: three records.
@@ -78,24 +172,47 @@ fn postgres_clients() {
         found(recorded!("postgres_psql_disable")),
         plain(Protocol::Postgres)
     );
-    // `sslmode=prefer`: it asks for TLS, is answered `N`, and goes on without.
+    // `sslmode=prefer`: it asks for TLS first.
     let bytes = recorded!("postgres_psql_prefer");
-    let refused = Looked::Answer {
+    let answer = |say, then| Looked::Answer {
         taken: 8,
-        say: b"N",
+        say,
+        then,
     };
-    assert_eq!(dribbled(bytes), (refused.clone(), 8));
+    let goes_ahead = answer(b"S", Asked::Tls);
+    assert_eq!(dribbled(bytes), (goes_ahead.clone(), 8));
     for length in 8..=bytes.len() {
-        assert_eq!(look(&bytes[..length], length % 2 == 0), refused);
+        assert_eq!(look(&bytes[..length], length % 2 == 0), goes_ahead);
     }
-    assert_eq!(found(&bytes[8..]), plain(Protocol::Postgres));
     // libpq with Kerberos asks for that first.
     let gssapi = [0, 0, 0, 8, 4, 0xd2, 0x16, 0x30];
-    assert_eq!(dribbled(&gssapi), (refused, 8));
+    assert_eq!(dribbled(&gssapi), (answer(b"N", Asked::Gssapi), 8));
     // To cancel, with the keys of PostgreSQL 17 and 18.
     for key in [4, 32] {
-        let cancel = [&[0, 0, 0, 12 + key, 4, 0xd2, 0x16, 0x2e][..], &[9; 36]].concat();
-        assert_eq!(found(&cancel), plain(Protocol::Postgres));
+        let cancel = [
+            &[0, 0, 0, 12 + key, 4, 0xd2, 0x16, 0x2e, 0, 1, 0, 2][..],
+            &vec![9; usize::from(key)],
+        ]
+        .concat();
+        let asked = CancelKey {
+            process: 65_538,
+            key: vec![9; usize::from(key)],
+        };
+        let expected = First {
+            cancel: Some(asked),
+            ..plain(Protocol::Postgres)
+        };
+        assert_eq!(found(&cancel), expected);
+        assert_eq!(dribbled(&cancel).1, cancel.len());
+        let cut = look(&cancel[..cancel.len() - 1], true);
+        assert_eq!(cut, Looked::Found(plain(Protocol::Postgres)));
+        assert!(!format!("{expected:?}").contains('9'), "{expected:?}");
+    }
+    // Not one that no server gives out.
+    for length in [15_u16, 269] {
+        let [high, low] = length.to_be_bytes();
+        let bytes = [0, 0, high, low, 4, 0xd2, 0x16, 0x2e, 0, 0, 0, 1];
+        assert_eq!(look(&bytes, false), Looked::Found(First::default()));
     }
 }
 
@@ -109,6 +226,47 @@ fn sql_server_client() {
         0x00, 0x01,
     ];
     assert_eq!(found(&bytes), plain(Protocol::Mssql));
+}
+
+/// TLS in packets of pre-login, however it is cut.
+#[test]
+fn tls_in_packets_of_sql_server() {
+    let packets = |content: &[u8], each: usize| -> Vec<u8> {
+        let count = content.chunks(each).count();
+        let packet = |(number, part): (usize, &[u8])| {
+            let length = u16::try_from(part.len() + 8).expect("a length");
+            let status = u8::from(number + 1 == count);
+            let [high, low] = length.to_be_bytes();
+            [&[0x12, status, high, low, 0, 0, 1, 0], part].concat()
+        };
+        content.chunks(each).enumerate().flat_map(packet).collect()
+    };
+    let hello = hello(&[server_name(b"sql.example.com"), (21, vec![0; 100])]);
+    let expected = First {
+        sni: Some("sql.example.com".to_owned()),
+        ..plain(Protocol::Mssql)
+    };
+    for each in [12, 40, 4088] {
+        let bytes = packets(&hello, each);
+        if each * 16 < hello.len() {
+            continue;
+        }
+        assert_eq!(found(&bytes), expected, "packets of {each}");
+        // What stops before it is whole has no name.
+        let cut = look(&bytes[..bytes.len() - 1], true);
+        assert_eq!(cut, Looked::Found(plain(Protocol::Mssql)));
+    }
+    // Too many packets, and another behind the first.
+    let many = [packets(&hello[..12], 12), packets(&hello[12..], 12)].concat();
+    let too_many = packets(&[hello.clone(), vec![0; 200]].concat(), 12);
+    assert!(
+        matches!(look(&too_many, true), Looked::Found(first) if first.protocol == Protocol::Mssql)
+    );
+    let other = [&many[..20], &[4, 1, 0, 20]].concat();
+    assert_eq!(found(&other), plain(Protocol::Mssql));
+    // Not TLS, and not a pre-login.
+    let not_tls = packets(&[&[0x16, 4][..], &[0; 30]].concat(), 100);
+    assert_eq!(look(&not_tls, false), Looked::Found(First::default()));
 }
 
 #[test]

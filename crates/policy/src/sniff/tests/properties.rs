@@ -11,6 +11,16 @@ fn fronts() -> impl Strategy<Value = Vec<u8>> {
         hello(&[server_name(b"a.example"), (16, vec![0, 3, 2, b'h', b'2'])]),
         records(&message(&[server_name(b"a.example")]), 7),
         b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec(),
+        b"\0\0\0\x08\x04\xd2\x16\x30".to_vec(),
+        b"\0\0\0\x14\x04\xd2\x16\x2e\0\0\0\x07abcdefgh".to_vec(),
+        hello(&[(16, long(&short(b"postgresql"))), server_name(b"a.example")]),
+        [
+            &b"\x12\0\0\x1c\0\0\x01\0"[..],
+            &hello(&[server_name(b"a.example")])[..20],
+            b"\x12\x01\0\x48\0\0\x02\0",
+            &hello(&[server_name(b"a.example")])[20..],
+        ]
+        .concat(),
         b"\0\0\0\x38\0\x03\0\0user\0alice\0".to_vec(),
         b"\x12\x01\0\x2f\0\0\x01\0\0\0\x1a".to_vec(),
         b"\x03\0\0\x2b\x26\xe0\0\0\0\0\0Cookie: m".to_vec(),
@@ -78,7 +88,8 @@ fn less_or_same(front: &[u8], ended: &Looked, whole: &Looked) {
         return;
     };
     let is_excepted = matches!(front, [0xfe] | [0xfe, 1])
-        || (ended.protocol == Protocol::Redis && front[0] != b'*');
+        || (ended.protocol == Protocol::Redis && front[0] != b'*')
+        || (*ended == First::of(Protocol::Tls) && !whole.alpn.is_empty());
     let is_less = *ended == First::default() || *ended == First::of(whole.protocol);
     assert!(
         is_less || ended == whole || is_excepted,
@@ -103,6 +114,31 @@ fn agree(bytes: &[u8]) {
     }
 }
 
+/// The same behind what a client asked for. There it is always PostgreSQL.
+fn consistent_behind(bytes: &[u8]) {
+    for asked in [Asked::Gssapi, Asked::Tls] {
+        let at = |front: &[u8], ended| super::super::look(front, ended, asked);
+        let whole = at(bytes, false);
+        for length in 0..=bytes.len() {
+            let front = &bytes[..length];
+            let looked = at(front, false);
+            assert!(looked == Looked::More || looked == whole);
+            let ended = at(front, true);
+            assert!(looked == Looked::More || looked == ended);
+            match ended {
+                Looked::Found(first) => assert!(
+                    first.protocol == Protocol::Postgres || asked == Asked::Gssapi,
+                    "{first:?}"
+                ),
+                Looked::Answer { then, .. } => {
+                    assert_eq!((asked, then), (Asked::Gssapi, Asked::Tls))
+                }
+                Looked::More => panic!("it ended"),
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_looked_at_in_pieces_as_at_once(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -112,7 +148,11 @@ proptest! {
     #[test]
     fn near_misses_are_looked_at_in_pieces_as_at_once(bytes in bytes()) {
         consistent(&bytes);
+        consistent_behind(&bytes);
         agree(&bytes);
+        // Whatever they are, it comes to an end.
+        let fingerprint = ja4(&bytes);
+        assert!(fingerprint.is_none_or(|text| text.len() == 36 && text.is_ascii()));
     }
 
     #[test]

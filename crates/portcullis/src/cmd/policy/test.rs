@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use portcullis_model::id::IpPolicyId;
 use portcullis_model::{Code, EndpointType, EndpointUrl, Error, url};
-use portcullis_policy::sniff::{self, First, Head, Looked, Protocol};
+use portcullis_policy::sniff::{self, Asked, First, Head, Looked, Protocol};
 use portcullis_policy::world::{Bucket, Choice, IpSets, Place, Rate, World};
 use portcullis_policy::{
     Conn, Decision, DenyMode, EndpointFacts, Facts, Given, Need, Next, OnError, Policy, Run, cidr,
@@ -289,12 +289,13 @@ impl Connection {
     }
 
     fn look(&self) -> First {
-        let mut bytes = self.bytes.as_slice();
+        let (mut bytes, mut asked) = (self.bytes.as_slice(), Asked::default());
         loop {
-            match sniff::look(bytes, true) {
+            match sniff::look(bytes, true, asked) {
                 Looked::Found(first) => return first,
-                Looked::Answer { taken, .. } if taken > 0 => {
+                Looked::Answer { taken, then, .. } if taken > 0 => {
                     bytes = bytes.get(taken..).unwrap_or_default();
+                    asked = then;
                 }
                 Looked::Answer { .. } | Looked::More => return First::default(),
             }
