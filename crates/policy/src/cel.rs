@@ -5,6 +5,7 @@
 //! resolver. Evaluating it asks for the values of its variables first (`slots`, `paths`), then interprets.
 
 mod budget;
+mod certificates;
 mod check;
 mod filter;
 mod functions;
@@ -55,6 +56,8 @@ pub(crate) struct Reads {
     pub(crate) request: bool,
     /// `conn.protocol`, `conn.sni`, `conn.alpn`, `conn.http.*`, `conn.minecraft.*`
     pub(crate) first: bool,
+    /// `conn.tls.*`, but for `conn.tls.sni`
+    pub(crate) tls: bool,
     /// Vault and name of `secrets.get`.
     pub(crate) secrets: Vec<(String, String)>,
     /// Names below `vars`.
@@ -70,6 +73,7 @@ impl Reads {
     fn add(&mut self, other: &Self) {
         self.request |= other.request;
         self.first |= other.first;
+        self.tls |= other.tls;
         self.all_vars |= other.all_vars;
         self.limit_key |= other.limit_key;
         for secret in &other.secrets {

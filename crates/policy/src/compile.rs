@@ -14,6 +14,7 @@ use crate::suggest::nearest;
 
 mod actions;
 mod answers;
+mod bandwidth;
 mod fields;
 mod forward;
 mod hints;
@@ -24,12 +25,14 @@ mod rules;
 mod secrets;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 mod vars;
 
 pub(crate) use answers::is_header_value;
 pub(crate) use forward::internal_url;
 use problems::Problems;
+pub(crate) use tls::{check_certificate, check_private_key};
 
 /// The phase that begins when a client connects.
 pub(crate) const PHASE: &str = "on_tcp_connect";

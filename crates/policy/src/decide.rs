@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use portcullis_model::{Code, EndpointType, EndpointUrl, Error};
 
 use crate::compile::{self, Notice};
+use crate::tls::Termination;
 use crate::trace::{Log, Ran};
 use crate::uses::Uses;
 
@@ -17,8 +18,8 @@ mod actions;
 mod tests;
 
 pub(crate) use actions::{
-    Action, Condition, Forward, LaterIps, LimitConnections, RateLimit, Reply, RestrictIps, Rule,
-    Target, Tree,
+    Action, Condition, Forward, LaterIps, LaterTls, LimitBandwidth, LimitConnections, RateLimit,
+    Reply, RestrictIps, Rule, Target, Terminate, Tree,
 };
 
 /// A compiled policy. The default is the empty one, which falls through.
@@ -239,10 +240,26 @@ impl Policy {
 
     /// The internal endpoints that it names in full to forward to.
     pub fn targets(&self) -> impl Iterator<Item = &EndpointUrl> {
-        self.rules
-            .iter()
-            .flat_map(|rule| &rule.actions)
-            .flat_map(Action::targets)
+        self.actions().flat_map(Action::targets)
+    }
+
+    /// What its `terminate-tls` ask for, as far as that is known before a connection comes, so that whoever
+    /// terminates can prepare for it. [`Need::Tls`](crate::Need::Tls) has the same pointers.
+    pub fn terminations(&self) -> impl Iterator<Item = &Arc<Termination>> {
+        self.actions().filter_map(|action| match action {
+            Action::TerminateTls(Terminate::Known(termination)) => Some(termination),
+            _ => None,
+        })
+    }
+
+    /// Whether some connection may have its TLS terminated.
+    pub fn may_terminate_tls(&self) -> bool {
+        self.actions()
+            .any(|action| matches!(action, Action::TerminateTls(_)))
+    }
+
+    fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.rules.iter().flat_map(|rule| &rule.actions)
     }
 
     /// Decides what becomes of a connection. A policy that is not simple fails here, so that this is no

@@ -68,6 +68,20 @@ pub const RATE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest time to establish that a policy sets.
 pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+/// Longest life of a connection that a policy sets; 0 is for ever.
+pub const LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Slowest bandwidth that a policy sets, in bytes per second: a packet or so.
+pub const BANDWIDTH_MIN: u64 = 1_000;
+/// Fastest, and largest burst: 1 TiB.
+pub const BANDWIDTH_MAX: u64 = 1 << 40;
+/// Most limits of bandwidth that hold for one connection: each is asked for every piece that moves.
+pub const BANDWIDTHS_MAX: usize = 16;
+/// Most certificate authorities of one `terminate-tls`.
+pub const AUTHORITIES_MAX: usize = 32;
+/// Most protocols that one `terminate-tls` offers by ALPN.
+pub const ALPN_MAX: usize = 16;
+/// Longest name of one, in bytes: RFC 7301 has one byte for its length.
+pub const ALPN_NAME_BYTES_MAX: usize = 255;
 /// How long `sniff` waits for the client's first bytes, unless it says otherwise.
 pub const SNIFF_WAIT: Duration = Duration::from_secs(1);
 /// Longest that it may say.

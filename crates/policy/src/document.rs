@@ -58,6 +58,9 @@ impl Node {
 
 /// The user's text in back-quotes, at most a line of it, without what moves a cursor.
 pub(crate) fn quoted(text: &str) -> String {
+    if text.contains("PRIVATE KEY") {
+        return "`-----BEGIN PRIVATE KEY…` (a private key is not shown)".to_owned();
+    }
     let mut shown: String = text
         .chars()
         .take(QUOTE_CHARS_MAX)

@@ -24,12 +24,14 @@ use crate::world::{Bucket, World};
 
 mod actions;
 pub mod balance;
+mod bandwidth;
 mod forward;
 mod ips;
 mod limit;
 mod outputs;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use outputs::Outputs;
 
@@ -140,6 +142,8 @@ pub struct Run {
     logged_count: usize,
     limits: SetLimits,
     bandwidths: Vec<Bandwidth>,
+    /// The last that was asked for.
+    asked_tls: Option<tls::AskedTls>,
     /// Units that its expressions and variables have cost.
     spent: u64,
     decided: Option<Decision>,

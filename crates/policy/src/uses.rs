@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use portcullis_model::EndpointUrl;
 use portcullis_model::id::{CertificateAuthorityId, IpPolicyId, TlsCertificateId};
 
-use crate::decide::{Action, Rule};
+use crate::decide::{Action, Rule, Terminate};
+use crate::tls::{Authority, Identity, Termination};
 
 /// What a policy uses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,8 +35,24 @@ impl Uses {
                     uses.ip_policies
                         .extend(later.flat_map(|later| later.policies.iter().cloned()));
                 }
+                match action {
+                    Action::TerminateTls(Terminate::Known(known)) => uses.add(known),
+                    Action::TerminateTls(Terminate::Later(later)) => uses.add(&later.known),
+                    _ => {}
+                }
             }
         }
         uses
+    }
+
+    fn add(&mut self, termination: &Termination) {
+        if let Identity::Stored(id) = &termination.identity {
+            self.certificates.insert(id.clone());
+        }
+        for authority in &termination.clients.authorities {
+            if let Authority::Stored(id) = authority {
+                self.authorities.insert(id.clone());
+            }
+        }
     }
 }

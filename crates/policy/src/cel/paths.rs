@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use cel::Value as Cel;
 
-use super::Scope;
 use super::values::{map, moment, text, texts};
+use super::{Scope, certificates};
 use crate::cidr;
 
 /// What a variable holds.
@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Int,
     Bool,
     Texts,
+    /// A list of maps.
+    Maps,
     Time,
     Headers,
 }
@@ -85,7 +87,7 @@ const CERTIFICATE: &[(&str, Kind)] = &[
     ("signature_algorithm", Kind::Text),
     ("validity.not_before", Kind::Text),
     ("validity.not_after", Kind::Text),
-    ("extensions", Kind::Texts),
+    ("extensions", Kind::Maps),
     ("pem", Kind::Text),
 ];
 
@@ -188,6 +190,8 @@ fn leaf(path: &str, kind: Kind, scope: &Scope<'_>) -> Cel {
                 of_address(rest, server, scope)
             } else if let Some(name) = rest.strip_prefix("geo.") {
                 of_address(&format!("geo.location.{name}"), client, scope)
+            } else if let Some(rest) = rest.strip_prefix("tls.") {
+                certificates::value(rest, scope)
             } else {
                 of_first(rest, scope)
             }
@@ -293,7 +297,7 @@ fn empty(kind: Kind, started_micros: i64) -> Cel {
         Kind::Text => text(""),
         Kind::Int => Cel::Int(0),
         Kind::Bool => Cel::Bool(false),
-        Kind::Texts => texts(Vec::<&str>::new()),
+        Kind::Texts | Kind::Maps => texts(Vec::<&str>::new()),
         Kind::Headers => map([]),
         Kind::Time => moment(started_micros),
     }

@@ -44,11 +44,11 @@ impl Slot {
     pub(super) fn is_small(&self) -> bool {
         match self {
             Self::Known(path) => match paths::kind(path) {
-                // As long as the client likes, up to the head that is read.
-                Some(Kind::Text) => !["req.", "conn.http.", "conn.minecraft."]
+                // As long as the client likes, up to the head, or the certificate, that is read.
+                Some(Kind::Text) => !["req.", "conn.http.", "conn.minecraft.", "conn.tls."]
                     .iter()
                     .any(|long| path.starts_with(long)),
-                Some(kind) => !matches!(kind, Kind::Texts | Kind::Headers),
+                Some(kind) => !matches!(kind, Kind::Texts | Kind::Maps | Kind::Headers),
                 None => false,
             },
             Self::Now => true,
@@ -135,6 +135,27 @@ fn of_policy(path: &Path, reads: &mut Reads) -> Result<Slot, Unknown> {
             }
             Ok(Slot::Vars(rest.to_vec()))
         }
+        // What `terminate-tls` leaves of certificates is what `conn.tls` has of them.
+        [root, space, action, side, rest @ ..]
+            if root == "actions"
+                && space == "ngrok"
+                && action == "terminate_tls"
+                && (side == "client" || side == "server") =>
+        {
+            let below = if rest.is_empty() {
+                String::new()
+            } else {
+                format!(".{}", rest.join("."))
+            };
+            let known = format!("conn.tls.{side}{below}");
+            if paths::kind(&known).is_some() || paths::is_node(&known) {
+                reads.tls = true;
+                return Ok(Slot::Known(known));
+            }
+            let mut unknown = unknown(known, paths::all());
+            unknown.name = name;
+            Err(unknown)
+        }
         [root, space, rest @ ..] if root == "actions" && space == "ngrok" => {
             // `limited` beside it tells no more than the decision does.
             reads.limit_key |= match rest {
@@ -154,6 +175,10 @@ fn of_policy(path: &Path, reads: &mut Reads) -> Result<Slot, Unknown> {
                 && rest.first().is_some_and(|part| {
                     ["protocol", "sni", "alpn", "http", "minecraft"].contains(&part.as_str())
                 });
+            // The server's name is known by the first bytes as well.
+            reads.tls |= root == "conn"
+                && rest.first().is_some_and(|part| part == "tls")
+                && name != "conn.tls.sni";
             Ok(Slot::Known(name))
         }
         _ => Err(unknown(name, paths::all())),

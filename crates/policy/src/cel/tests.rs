@@ -1,5 +1,6 @@
 //! Tests of expressions, texts with expressions, and filters.
 
+mod certificates;
 mod cost;
 mod evaluate;
 mod faults;

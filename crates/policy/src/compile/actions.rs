@@ -5,13 +5,13 @@ use std::sync::Arc;
 use portcullis_model::Code;
 
 use super::fields::Fields;
-use super::{Reading, answers, forward, ips, limits, vars};
+use super::{Reading, answers, bandwidth, forward, ips, limits, tls, vars};
 use crate::decide::Action;
 use crate::document::{Node, quoted};
 use crate::suggest::nearest;
 
 /// The actions that exist.
-const ACTIONS: [&str; 11] = [
+const ACTIONS: [&str; 13] = [
     "restrict-ips",
     "forward-internal",
     "deny",
@@ -23,9 +23,9 @@ const ACTIONS: [&str; 11] = [
     "limit-connections",
     "set-limits",
     "sniff",
+    "terminate-tls",
+    "limit-bandwidth",
 ];
-/// Actions that do not exist here yet.
-const LATER: [&str; 2] = ["terminate-tls", "limit-bandwidth"];
 /// ngrok's actions that need HTTP.
 const HTTP: [&str; 20] = [
     "add-headers",
@@ -95,6 +95,10 @@ pub(super) fn read(path: &str, name: &str, node: Node, reading: &mut Reading) ->
         }
         "set-limits" => limits::set_limits(&path, config, reading),
         "sniff" => limits::sniff(&path, config, reading),
+        "terminate-tls" => tls::read(&path, config, reading).map(Action::TerminateTls),
+        "limit-bandwidth" => {
+            bandwidth::read(&path, name, config, reading).map(Action::LimitBandwidth)
+        }
         _ => {
             reading
                 .problems
@@ -115,15 +119,12 @@ pub(super) fn counted(name: &str, path: &str, reading: &mut Reading) -> Arc<str>
 
 fn unknown_action(kind: &str) -> String {
     let list = ACTIONS.join(", ");
-    if LATER.contains(&kind) {
-        return format!("the action `{kind}` is not supported yet; the actions are {list}");
-    }
     if HTTP.contains(&kind) {
         return format!(
             "the action `{kind}` needs an HTTP endpoint, and this is a TCP endpoint; the actions are {list}"
         );
     }
-    let known: Vec<&str> = ACTIONS.iter().chain(&LATER).chain(&HTTP).copied().collect();
+    let known: Vec<&str> = ACTIONS.iter().chain(&HTTP).copied().collect();
     match nearest(kind, &ACTIONS).or_else(|| nearest(kind, &known)) {
         Some(meant) => format!(
             "there is no action {}; did you mean `{meant}`?",

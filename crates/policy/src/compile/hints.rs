@@ -51,6 +51,7 @@ fn reads(rules: &[Rule], notices: &mut Vec<Notice>) {
             }
             action.each_reads(&mut |reads| known.check(reads, &mut messages));
             known.sniffed |= matches!(action, Action::Sniff { .. });
+            known.terminated |= matches!(action, Action::TerminateTls(_));
         }
         notices.extend(messages.into_iter().map(|message| Notice {
             path: rule.path.to_string(),
@@ -64,6 +65,8 @@ fn reads(rules: &[Rule], notices: &mut Vec<Notice>) {
 struct Known {
     sniffed: bool,
     sniff_told: bool,
+    terminated: bool,
+    tls_told: bool,
     set: BTreeSet<String>,
     told: BTreeSet<String>,
 }
@@ -73,6 +76,10 @@ impl Known {
         if reads.first && !self.sniffed && !self.sniff_told {
             self.sniff_told = true;
             messages.push("the rule names what the client's first bytes say, and no `sniff` before it waits for them; it finds them unknown".to_owned());
+        }
+        if reads.tls && !self.terminated && !self.tls_told {
+            self.tls_told = true;
+            messages.push("the rule names what is known of terminated TLS, and no `terminate-tls` before it; it finds nothing, unless an endpoint that forwards here has terminated it".to_owned());
         }
         for name in &reads.vars {
             if self.set.contains(name) || !self.told.insert(name.clone()) {

@@ -8,10 +8,10 @@ use portcullis_model::Code;
 use super::actions::counted;
 use super::fields::Fields;
 use super::{Reading, values};
-use crate::cel::Expr;
 use crate::decide::{Action, LimitConnections, RateLimit};
 use crate::defaults::{
-    CONNECT_TIMEOUT_MAX, IDLE_TIMEOUT_MAX, LIMIT_MAX, RATE_INTERVAL_MAX, SNIFF_WAIT, SNIFF_WAIT_MAX,
+    CONNECT_TIMEOUT_MAX, IDLE_TIMEOUT_MAX, LIFETIME_MAX, LIMIT_MAX, RATE_INTERVAL_MAX, SNIFF_WAIT,
+    SNIFF_WAIT_MAX,
 };
 use crate::document::Node;
 use crate::world::Rate;
@@ -58,7 +58,7 @@ pub(super) fn rate(
     );
     let bounds = (LEAST, RATE_INTERVAL_MAX);
     let interval = values::duration(&format!("{path}.interval"), &interval, bounds, reading);
-    let key = read_key(path, key, reading);
+    let key = values::key(path, key, reading);
     if let Some(Some(key)) = &key {
         reading.flows.sets_limit_key(key.reads());
     }
@@ -91,7 +91,7 @@ pub(super) fn connections(
     let key = fields.take("key");
     fields.close(&["max", "key"], &mut reading.problems);
     let most = values::whole(&format!("{path}.max"), &most, (1, LIMIT_MAX), reading);
-    let key = read_key(path, key, reading);
+    let key = values::key(path, key, reading);
     Some(LimitConnections {
         bucket: counted(name, path, reading),
         most: most?,
@@ -99,18 +99,8 @@ pub(super) fn connections(
     })
 }
 
-/// The outer `None` is a problem, the inner one the client's address or /64.
-fn read_key(path: &str, node: Option<Node>, reading: &mut Reading) -> Option<Option<Expr>> {
-    match node {
-        None | Some(Node::Null) => Some(None),
-        Some(node) => {
-            values::expr(&format!("{path}.key"), node, Code::PolicyConfig, reading).map(Some)
-        }
-    }
-}
-
 pub(super) fn set_limits(path: &str, config: Node, reading: &mut Reading) -> Option<Action> {
-    let needs = "`idle_timeout` or `connect_timeout`";
+    let needs = "`idle_timeout`, `connect_timeout` or `max_lifetime`";
     let mut fields = values::config(
         path,
         config,
@@ -120,9 +110,10 @@ pub(super) fn set_limits(path: &str, config: Node, reading: &mut Reading) -> Opt
     )?;
     let mut take = |key| fields.take(key).filter(|node| *node != Node::Null);
     let (idle, connect) = (take("idle_timeout"), take("connect_timeout"));
-    values::not_yet(path, &["max_lifetime"], &mut fields, reading);
-    fields.close(&["idle_timeout", "connect_timeout"], &mut reading.problems);
-    if idle.is_none() && connect.is_none() {
+    let lifetime = take("max_lifetime");
+    let known = ["idle_timeout", "connect_timeout", "max_lifetime"];
+    fields.close(&known, &mut reading.problems);
+    if idle.is_none() && connect.is_none() && lifetime.is_none() {
         let message = format!("set-limits needs {needs}");
         reading.problems.add(Code::PolicyConfig, path, message);
         return None;
@@ -133,9 +124,11 @@ pub(super) fn set_limits(path: &str, config: Node, reading: &mut Reading) -> Opt
     };
     let idle = read("idle_timeout", idle, (Duration::ZERO, IDLE_TIMEOUT_MAX));
     let connect = read("connect_timeout", connect, (LEAST, CONNECT_TIMEOUT_MAX));
+    let lifetime = read("max_lifetime", lifetime, (Duration::ZERO, LIFETIME_MAX));
     Some(Action::SetLimits {
         idle: idle?,
         connect: connect?,
+        lifetime: lifetime?,
     })
 }
 

@@ -69,7 +69,7 @@ pub(super) fn refuse(reading: &mut Reading) {
     for (path, reads) in &written {
         if let Some(source) = source(reads, &secret) {
             let message = format!(
-                "{source}, and what stands here is written to the record; secrets may be used in expressions, set-vars, custom-response and the keys of limits"
+                "{source}, and what stands here is written to the record; secrets may be used in expressions, set-vars, custom-response, terminate-tls and the keys of limits"
             );
             reading.problems.add(Code::PolicyExpressions, path, message);
         }

@@ -7,6 +7,7 @@ use super::*;
 mod invalid;
 mod invalid_actions;
 mod secrets;
+mod tls;
 mod valid;
 
 fn fault(text: &str) -> Error {
@@ -211,11 +212,6 @@ fn every_problem_has_its_code_and_path() {
             rule("{ type: restrict-ip }"),
             Code::PolicyAction,
             "did you mean `restrict-ips`?",
-        ),
-        (
-            rule("{ type: terminate-tls }"),
-            Code::PolicyAction,
-            "`terminate-tls` is not supported yet",
         ),
         (
             rule("{ type: oauth }"),

@@ -161,6 +161,14 @@ pub(super) fn expr(path: &str, node: Node, code: Code, reading: &mut Reading) ->
     }
 }
 
+/// The key of a limit. The outer `None` is a problem, the inner one that there is none.
+pub(super) fn key(path: &str, node: Option<Node>, reading: &mut Reading) -> Option<Option<Expr>> {
+    match node {
+        None | Some(Node::Null) => Some(None),
+        Some(node) => expr(&format!("{path}.key"), node, Code::PolicyConfig, reading).map(Some),
+    }
+}
+
 /// Text with `${…}`.
 pub(super) fn template(path: &str, text: &str, reading: &mut Reading) -> Option<Template> {
     match Template::compile(text) {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{DenyMode, OnError};
 use crate::cel::{Expr, Reads, Scope, Template};
 use crate::cidr::CidrSet;
+use crate::tls::Termination;
 use crate::world::{Rate, Strategy};
 
 /// A rule.
@@ -56,11 +57,14 @@ pub(crate) enum Action {
     SetLimits {
         idle: Option<Duration>,
         connect: Option<Duration>,
+        lifetime: Option<Duration>,
     },
     Respond(Reply),
     Sniff {
         wait: Duration,
     },
+    TerminateTls(Terminate),
+    LimitBandwidth(LimitBandwidth),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +124,48 @@ pub(crate) struct LimitConnections {
     pub(crate) most: u32,
     /// None: the client's IPv4 address, or the /64 of its IPv6 address.
     pub(crate) key: Option<Expr>,
+}
+
+/// What `limit-bandwidth` allows, in bytes per second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LimitBandwidth {
+    /// See [`crate::world::Bucket::action`].
+    pub(crate) bucket: Arc<str>,
+    pub(crate) upload: Option<u64>,
+    pub(crate) download: Option<u64>,
+    /// None: what goes in a second.
+    pub(crate) burst: Option<u64>,
+    /// None: every connection has its own.
+    pub(crate) key: Option<Expr>,
+}
+
+/// How `terminate-tls` terminates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Terminate {
+    /// The same for every connection.
+    Known(Arc<Termination>),
+    /// With texts that are known only when it runs.
+    Later(Box<LaterTls>),
+}
+
+/// A termination whose texts have `${…}` in them.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct LaterTls {
+    /// All that is known.
+    pub(crate) known: Termination,
+    /// Certificate and private key, if one of them is not known.
+    pub(crate) pair: Option<(Template, Template)>,
+    /// Place in the list, and text, of the authorities that are not known.
+    pub(crate) authorities: Vec<(usize, Template)>,
+}
+
+/// Without the texts: a key may be in them.
+impl std::fmt::Debug for LaterTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LaterTls")
+            .field("known", &self.known)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What `custom-response` writes.
@@ -206,7 +252,9 @@ impl Action {
             | Self::RateLimit(_)
             | Self::LimitConnections(_)
             | Self::SetLimits { .. }
-            | Self::Sniff { .. } => false,
+            | Self::Sniff { .. }
+            | Self::TerminateTls(_)
+            | Self::LimitBandwidth(_) => false,
         }
     }
 
@@ -222,7 +270,9 @@ impl Action {
             | Self::LimitConnections(_)
             | Self::SetLimits { .. }
             | Self::Respond(_)
-            | Self::Sniff { .. } => false,
+            | Self::Sniff { .. }
+            | Self::TerminateTls(_)
+            | Self::LimitBandwidth(_) => false,
         }
     }
 
@@ -256,6 +306,7 @@ impl Action {
             | Self::CloseConnection
             | Self::SetLimits { .. }
             | Self::Sniff { .. }
+            | Self::TerminateTls(Terminate::Known(_))
             | Self::Respond(Reply::Bytes(_)) => {}
             Self::ForwardChosen(forward) => {
                 for target in &forward.targets {
@@ -274,8 +325,18 @@ impl Action {
             Self::Log(metadata) => metadata.values().for_each(|tree| tree.each_reads(tell)),
             Self::SetVars(vars) => vars.iter().for_each(|(_, tree)| tree.each_reads(tell)),
             Self::RateLimit(RateLimit { key, .. })
-            | Self::LimitConnections(LimitConnections { key, .. }) => {
+            | Self::LimitConnections(LimitConnections { key, .. })
+            | Self::LimitBandwidth(LimitBandwidth { key, .. }) => {
                 key.iter().for_each(|key| tell(key.reads()));
+            }
+            Self::TerminateTls(Terminate::Later(later)) => {
+                if let Some((certificate, key)) = &later.pair {
+                    tell(&certificate.reads());
+                    tell(&key.reads());
+                }
+                for (_, template) in &later.authorities {
+                    tell(&template.reads());
+                }
             }
             Self::Respond(Reply::Text(template)) => tell(&template.reads()),
             Self::Respond(Reply::Http { headers, body, .. }) => {

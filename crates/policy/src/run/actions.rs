@@ -32,13 +32,20 @@ impl Run {
             Action::SetVars(vars) => self.set_vars(rule, vars, asked),
             Action::RateLimit(limit) => self.rate_limit(rule, limit, asked),
             Action::LimitConnections(limit) => self.limit_connections(rule, limit, asked),
-            Action::SetLimits { idle, connect } => {
+            Action::SetLimits {
+                idle,
+                connect,
+                lifetime,
+            } => {
                 self.limits.idle = idle.or(self.limits.idle);
                 self.limits.connect = connect.or(self.limits.connect);
+                self.limits.lifetime = lifetime.or(self.limits.lifetime);
                 self.note(rule, "set-limits");
                 Flow::On
             }
             Action::Respond(reply) => self.respond(rule, reply, asked),
+            Action::TerminateTls(terminate) => self.terminate_tls(rule, terminate, asked),
+            Action::LimitBandwidth(limit) => self.limit_bandwidth(rule, limit, asked),
             Action::Sniff { wait } => match &asked.facts.given.first {
                 None => Flow::Need(Need::First { wait: *wait }),
                 Some(first) => {

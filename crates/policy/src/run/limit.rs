@@ -69,7 +69,7 @@ impl Run {
         })
     }
 
-    fn bucket(
+    pub(super) fn bucket(
         &self,
         action: &Arc<str>,
         key: Option<&Expr>,

@@ -20,6 +20,7 @@ mod naive;
 mod phases;
 mod secrets;
 mod targets;
+mod tls;
 
 /// Answers from maps, and counts as an edge does.
 #[derive(Default)]

@@ -57,7 +57,7 @@ fn variables() -> Vec<(&'static str, Value)> {
         ("'h2' in conn.alpn", json!(true)),
         ("conn.http.host", json!("web.example.com")),
         ("conn.minecraft.host", json!("mc.example.com")),
-        ("conn.tls.sni", json!("")),
+        ("conn.tls.sni", json!("db.example.com")),
         ("conn.tls.session_resumed", json!(false)),
         ("conn.tls.client.subject", json!("")),
         ("conn.tls.client.subject.common_name", json!("")),

@@ -331,12 +331,12 @@ fn limits() {
         (
             config("set-limits", "{}"),
             PolicyConfig,
-            "set-limits needs `idle_timeout` or `connect_timeout`",
+            "set-limits needs `idle_timeout`, `connect_timeout` or `max_lifetime`",
         ),
         (
-            config("set-limits", "{ idle_timeout: 1m, max_lifetime: 1h }"),
+            config("set-limits", "{ idle_timeout: 1m, max_lifetime: 31d }"),
             PolicyConfig,
-            "config.max_lifetime: not supported yet",
+            "config.max_lifetime: the text `31d` is out of bounds",
         ),
         (
             config("set-limits", "{ connect_timeout: 0 }"),
@@ -362,16 +362,6 @@ fn limits() {
             config("sniff", "{ protocols: [tls] }"),
             PolicyConfig,
             "no key `protocols`",
-        ),
-        (
-            rule("{ type: limit-bandwidth, config: { bytes_per_second: 1 } }"),
-            Code::PolicyAction,
-            "`limit-bandwidth` is not supported yet",
-        ),
-        (
-            rule("{ type: terminate-tls }"),
-            Code::PolicyAction,
-            "`terminate-tls` is not supported yet",
         ),
         (
             rule("{ type: snif }"),

@@ -20,7 +20,7 @@ fn what_is_written_reads_no_secret() {
     let key =
         format!("{{ type: rate-limit, config: {{ capacity: 1, interval: 1s, key: \"{GET}\" }} }}");
     let by_vars = "`vars.a` comes from a secret, and what stands here is written to the record";
-    let by_get = "`secrets.get` reads a secret, and what stands here is written to the record; secrets may be used in expressions, set-vars, custom-response and the keys of limits";
+    let by_get = "`secrets.get` reads a secret, and what stands here is written to the record; secrets may be used in expressions, set-vars, custom-response, terminate-tls and the keys of limits";
     let by_key = "`actions.ngrok.rate_limit` holds the key of a limit";
     for (document, path, wanted) in [
         (vec![log(&format!("${{{GET}}}"))], "[0].config.metadata.k[0]", by_get),

@@ -148,7 +148,7 @@ fn the_last_limits_count() {
         "
 on_tcp_connect:
   - actions:
-      - { type: set-limits, config: { idle_timeout: 5m, connect_timeout: 3s } }
+      - { type: set-limits, config: { idle_timeout: 5m, connect_timeout: 3s, max_lifetime: 2h } }
       - { type: set-limits, config: { idle_timeout: 0 } }
 ",
     );
@@ -162,7 +162,7 @@ on_tcp_connect:
         &Fake::default(),
     );
     let limits = SetLimits {
-        lifetime: None,
+        lifetime: Some(Duration::from_secs(7200)),
         idle: Some(Duration::ZERO),
         connect: Some(Duration::from_secs(3)),
     };
