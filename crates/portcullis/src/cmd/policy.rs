@@ -11,6 +11,7 @@ use crate::defaults;
 use crate::failure::Failure;
 use crate::output;
 
+mod facts;
 mod test;
 
 /// What can be done.

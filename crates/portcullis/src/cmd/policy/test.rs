@@ -10,12 +10,13 @@ use clap::Args;
 use portcullis_model::id::IpPolicyId;
 use portcullis_model::{Code, EndpointType, EndpointUrl, Error, url};
 use portcullis_policy::sniff::{self, Asked, First, Head, Looked, Protocol};
+use portcullis_policy::tls::TlsFacts;
 use portcullis_policy::world::{Bucket, Choice, IpSets, Place, Rate, World};
 use portcullis_policy::{
     Conn, Decision, DenyMode, EndpointFacts, Facts, Given, Need, Next, OnError, Policy, Run, cidr,
 };
 
-use super::{For, read_document};
+use super::{For, facts, read_document};
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
@@ -42,8 +43,8 @@ pub(crate) struct TestArgs {
     /// The endpoint's URL.
     #[arg(long, value_name = "URL", default_value = "tcp://edge.example.com:20001", value_parser = endpoint_url)]
     endpoint_url: EndpointUrl,
-    /// A variable that no other flag gives, such as `conn.geo.country_code=DE`, `conn.protocol=ssh` or
-    /// `conn.sni=db.example.com`. May be given several times.
+    /// A variable that no other flag gives, such as `conn.geo.country_code=DE`, `conn.protocol=ssh`,
+    /// `conn.sni=db.example.com` or `conn.tls.client.subject.common_name=alice`. May be given several times.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
     /// The client's first bytes.
@@ -88,6 +89,8 @@ struct Connection {
     url: EndpointUrl,
     bytes: Vec<u8>,
     first: Option<First>,
+    /// What terminated TLS is known by; `None`: nothing is said of it.
+    tls: Option<TlsFacts>,
     world: Described,
 }
 
@@ -137,7 +140,7 @@ fn tell(policy: &Policy, connection: &Connection, offline: &[EndpointUrl]) -> To
         outcome: "",
         detail: String::new(),
     };
-    let (mut run, mut given) = (Run::explaining(), Given::default());
+    let (mut run, mut given) = (Run::explaining(), connection.given(policy));
     loop {
         let facts = Facts {
             conn: connection.conn,
@@ -155,10 +158,16 @@ fn tell(policy: &Policy, connection: &Connection, offline: &[EndpointUrl]) -> To
         told.steps.append(&mut run.take_log());
         told.logged.append(&mut run.take_logged());
         let decision = match next {
-            Next::Need(need) => {
-                told.steps.push(connection.give(need, &mut given));
-                continue;
-            }
+            Next::Need(need) => match connection.give(need, &mut given) {
+                Ok(step) => {
+                    told.steps.push(step);
+                    continue;
+                }
+                Err(why) => {
+                    (told.outcome, told.detail) = ("tls-handshake", why.to_owned());
+                    return told;
+                }
+            },
             Next::Done(decision) => decision,
         };
         match &decision {
@@ -234,9 +243,12 @@ impl Connection {
             (None, None) => Vec::new(),
         };
         let mut world = Described::default();
-        let mut first = None;
+        let (mut first, mut tls) = (None, None);
         for (name, value) in &args.set {
-            world.set(name, value, &mut first)?;
+            match name.strip_prefix("conn.tls.") {
+                Some(rest) => facts::set(tls.get_or_insert_default(), rest, value)?,
+                None => world.set(name, value, &mut first)?,
+            }
         }
         for (id, file) in &args.ip_policies {
             let id: IpPolicyId = id
@@ -256,22 +268,44 @@ impl Connection {
             url: args.endpoint_url.clone(),
             bytes,
             first,
+            tls,
             world,
         })
     }
 
-    /// Gives what is needed; says what it was.
-    fn give(&self, need: Need, given: &mut Given) -> String {
-        match need {
+    /// What is given from the start: TLS that an endpoint in front has terminated, where the policy does not.
+    fn given(&self, policy: &Policy) -> Given {
+        let tls = self.tls.clone().filter(|_| !policy.may_terminate_tls());
+        Given {
+            tls: tls.map(Arc::new),
+            ..Given::default()
+        }
+    }
+
+    /// Gets what is needed; says what it was, or why it cannot be had.
+    fn give(&self, need: Need, given: &mut Given) -> Result<String, &'static str> {
+        Ok(match need {
             Need::First { .. } => {
                 let first = self.first.clone().unwrap_or_else(|| self.look());
                 let told = format!("the first bytes are {}", first.protocol.as_str());
                 given.first = Some(first);
                 told
             }
-            Need::Tls(_) => {
-                given.tls = Some(Arc::default());
-                "TLS is terminated".to_owned()
+            Need::Tls(termination) => {
+                let set = self.tls.clone().unwrap_or_default();
+                if let Some(why) = facts::refused(&termination, &set) {
+                    return Err(why);
+                }
+                let first = given.first.as_ref();
+                let sni = first.and_then(|first| first.sni.as_deref());
+                let mut facts = facts::of(&termination, &set, sni);
+                facts.termination = Some(termination);
+                let told = match facts.sni.as_str() {
+                    "" => format!("TLS {} is terminated", facts.version),
+                    name => format!("TLS {} is terminated for {name}", facts.version),
+                };
+                given.tls = Some(Arc::new(facts));
+                told
             }
             Need::Request => {
                 let request = match sniff::http_head(&self.bytes) {
@@ -285,7 +319,7 @@ impl Connection {
                 given.request = Some(request);
                 told
             }
-        }
+        })
     }
 
     fn look(&self) -> First {
@@ -344,7 +378,7 @@ impl Described {
             }
             _ => {
                 return Err(wrong(format!(
-                    "--set {name}: it can set conn.geo.*, conn.client_ip.as.number, conn.client_ip.as.organization, conn.client_ip.categories, conn.protocol, conn.sni, conn.alpn, conn.http.host, conn.minecraft.host and time.now"
+                    "--set {name}: it can set conn.geo.*, conn.client_ip.as.number, conn.client_ip.as.organization, conn.client_ip.categories, conn.protocol, conn.sni, conn.alpn, conn.http.host, conn.minecraft.host, conn.tls.* and time.now"
                 )));
             }
         }
@@ -461,7 +495,7 @@ fn request_bytes(text: &str) -> Vec<u8> {
     format!("{}\r\n\r\n", lines.join("\r\n")).into_bytes()
 }
 
-fn wrong(message: String) -> Failure {
+pub(super) fn wrong(message: String) -> Failure {
     Failure::new(Code::ConfigInvalid, message)
 }
 
