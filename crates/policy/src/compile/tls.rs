@@ -190,48 +190,12 @@ fn read_clients(
         read_strategy(&strategy_path, &node, reading)
     });
     let list_path = format!("{path}.mutual_tls_certificate_authorities");
-    let items = match authorities {
-        None => Vec::new(),
-        Some(Node::List(items)) => {
-            if items.is_empty() && !has_strategy {
-                reading.notice(
-                    &list_path,
-                    "the list is empty, so clients are asked for no certificate",
-                );
-            }
-            items
-        }
-        Some(Node::Text(_)) => {
-            let message = "a list of certificate authorities is expected, and this is a text; put `- ` in front of it".to_owned();
-            reading
-                .problems
-                .add(Code::PolicyConfig, &list_path, message);
-            return None;
-        }
-        Some(other) => {
-            return values::wrong(
-                &list_path,
-                &other,
-                "a list of certificate authorities",
-                reading,
-            );
-        }
-    };
+    let items = read_list(&list_path, authorities, reading)?;
     if items.is_empty() && has_strategy {
         let message = "it says what is done with the certificates of clients, and `mutual_tls_certificate_authorities` lists none; list at least one".to_owned();
         reading
             .problems
             .add(Code::PolicyConfig, &strategy_path, message);
-        return None;
-    }
-    if items.len() > AUTHORITIES_MAX {
-        let message = format!(
-            "there are {} certificate authorities; at most {AUTHORITIES_MAX} are possible",
-            items.len()
-        );
-        reading
-            .problems
-            .add(Code::PolicyTooLarge, &list_path, message);
         return None;
     }
     let (mut known, mut later, mut faulty) = (Vec::new(), Vec::new(), false);
@@ -251,6 +215,35 @@ fn read_clients(
         },
         later,
     ))
+}
+
+/// The authorities as they stand in the document.
+fn read_list(path: &str, node: Option<Node>, reading: &mut Reading) -> Option<Vec<Node>> {
+    let items = match node {
+        None => return Some(Vec::new()),
+        Some(Node::List(items)) => items,
+        Some(Node::Text(_)) => {
+            let message = "a list of certificate authorities is expected, and this is a text; put `- ` in front of it".to_owned();
+            reading.problems.add(Code::PolicyConfig, path, message);
+            return None;
+        }
+        Some(other) => {
+            return values::wrong(path, &other, "a list of certificate authorities", reading);
+        }
+    };
+    if items.is_empty() {
+        let message = "the list is empty, so clients are asked for no certificate";
+        reading.notice(path, message);
+    }
+    if items.len() > AUTHORITIES_MAX {
+        let message = format!(
+            "there are {} certificate authorities; at most {AUTHORITIES_MAX} are possible",
+            items.len()
+        );
+        reading.problems.add(Code::PolicyTooLarge, path, message);
+        return None;
+    }
+    Some(items)
 }
 
 fn read_strategy(path: &str, node: &Node, reading: &mut Reading) -> Option<Verification> {

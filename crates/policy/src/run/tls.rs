@@ -36,16 +36,15 @@ impl Run {
             self.asked_tls = Some((step, Arc::clone(&termination)));
             return Flow::Need(Need::Tls(termination));
         };
+        let before = facts.termination.as_ref();
+        let before = before.or(self.asked_tls.as_ref().map(|(_, before)| before));
+        let before = if is_own { Some(&termination) } else { before };
+        if let Some((below, why)) = unmet(&termination, before, facts) {
+            return self.fails_at(rule, below, why);
+        }
         let mut warnings: Vec<&str> = Vec::new();
-        if !is_own {
-            let before = facts.termination.as_ref();
-            let before = before.or(self.asked_tls.as_ref().map(|(_, before)| before));
-            if let Some((below, why)) = unmet(&termination, before, facts) {
-                return self.fails_at(rule, below, why);
-            }
-            if before != Some(&termination) {
-                warnings.push("TLS was terminated before, by another `terminate-tls`: its certificate, versions and protocols stand");
-            }
+        if before != Some(&termination) {
+            warnings.push("TLS was terminated before, by another `terminate-tls`: its certificate, versions and protocols stand");
         }
         self.outputs.set("terminate_tls", left(facts, &warnings));
         let name = if facts.sni.is_empty() {
@@ -105,43 +104,48 @@ impl Run {
     }
 }
 
-/// What this termination demands and an earlier one did not see to.
+/// What this termination demands and the one that was did not see to.
 fn unmet(
     now: &Termination,
     before: Option<&Arc<Termination>>,
     facts: &TlsFacts,
-) -> Option<(&'static str, String)> {
+) -> Option<(&'static str, &'static str)> {
+    const AUTHORITIES: &str = "mutual_tls_certificate_authorities";
+    let demanded = &now.clients;
+    let is_demanded =
+        !demanded.authorities.is_empty() && demanded.strategy != Verification::Request;
+    if is_demanded && facts.client.is_none() {
+        // Whoever terminates sees to it; where it did not, nobody gets in.
+        return Some((
+            AUTHORITIES,
+            "the client has shown no certificate when TLS was terminated",
+        ));
+    }
     if before.is_some_and(|before| **before == *now) {
         return None;
     }
     if now.min_version == TlsVersion::V13 && facts.version != "1.3" {
-        let why = "TLS was terminated before, with a lower version".to_owned();
-        return Some(("min_version", why));
+        return Some((
+            "min_version",
+            "TLS was terminated before, with a lower version",
+        ));
     }
-    let demanded = &now.clients;
-    if demanded.authorities.is_empty() {
-        return None;
-    }
-    let is_met = match demanded.strategy {
-        Verification::Request => true,
-        Verification::RequireAny => facts.client.is_some(),
-        Verification::RequireAndVerify => {
-            let is_verified = |before: &Arc<Termination>| {
-                let earlier = &before.clients;
-                earlier.strategy == Verification::RequireAndVerify
-                    && !earlier.authorities.is_empty()
-                    && earlier
-                        .authorities
-                        .iter()
-                        .all(|one| demanded.authorities.contains(one))
-            };
-            facts.client.is_some() && before.is_some_and(is_verified)
-        }
+    let is_verified = |before: &Arc<Termination>| {
+        let earlier = &before.clients;
+        earlier.strategy == Verification::RequireAndVerify
+            && !earlier.authorities.is_empty()
+            && earlier
+                .authorities
+                .iter()
+                .all(|one| demanded.authorities.contains(one))
     };
-    (!is_met).then(|| {
-        let why = "TLS was terminated before, without the client's certificate that is demanded here; demand it there".to_owned();
-        ("mutual_tls_certificate_authorities", why)
-    })
+    let is_met = !is_demanded
+        || demanded.strategy != Verification::RequireAndVerify
+        || before.is_some_and(is_verified);
+    (!is_met).then_some((
+        AUTHORITIES,
+        "TLS was terminated before, without the client's certificate that is demanded here; demand it there",
+    ))
 }
 
 /// What is left under `actions.ngrok`. The parts of certificates are looked up where they are, as those of

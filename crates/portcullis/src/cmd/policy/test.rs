@@ -531,3 +531,6 @@ fn assignment(text: &str) -> Result<(String, String), String> {
         _ => Err("NAME=VALUE is expected".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;
