@@ -41,6 +41,8 @@ fn reads(rules: &[Rule], notices: &mut Vec<Notice>) {
     let mut known = Known::default();
     for rule in rules {
         let mut messages = Vec::new();
+        let is_behind = known.waited;
+        known.waited |= rule.waits_for_request();
         for condition in &rule.conditions {
             known.check(condition.expr.reads(), &mut messages);
         }
@@ -51,7 +53,12 @@ fn reads(rules: &[Rule], notices: &mut Vec<Notice>) {
             }
             action.each_reads(&mut |reads| known.check(reads, &mut messages));
             known.sniffed |= matches!(action, Action::Sniff { .. });
-            known.terminated |= matches!(action, Action::TerminateTls(_));
+            if matches!(action, Action::TerminateTls(_)) {
+                known.terminated = true;
+                if is_behind || rule.names_request {
+                    messages.push("the rule terminates TLS behind one that waits for an HTTP request; a request inside of TLS is not seen before it is terminated, so terminate it first".to_owned());
+                }
+            }
         }
         notices.extend(messages.into_iter().map(|message| Notice {
             path: rule.path.to_string(),
@@ -67,6 +74,8 @@ struct Known {
     sniff_told: bool,
     terminated: bool,
     tls_told: bool,
+    /// A rule waits for a request.
+    waited: bool,
     set: BTreeSet<String>,
     told: BTreeSet<String>,
 }

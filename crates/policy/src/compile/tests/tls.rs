@@ -550,3 +550,19 @@ fn what_is_known_of_tls_is_noticed_where_nothing_terminates_it() {
     let error = fault(&when("\"actions.ngrok.terminate_tls.client.subjet == ''\""));
     assert!(error.message.contains("subjet"), "{error}");
 }
+
+#[test]
+fn tls_is_terminated_before_a_request_is_read() {
+    let rules = |rules: &str| {
+        let policy = compiled(&format!("on_http_request: [{rules}]"));
+        let told = policy.notices().iter().map(|notice| notice.message.clone());
+        told.filter(|message| message.contains("terminate it first"))
+            .count()
+    };
+    let terminates = "{ actions: [{ type: terminate-tls }] }";
+    let waits = "{ expressions: [req.host == 'a'], actions: [{ type: deny }] }";
+    let both = "{ expressions: [req.host == 'a'], actions: [{ type: terminate-tls }] }";
+    assert_eq!(rules(&format!("{terminates}, {waits}")), 0);
+    assert_eq!(rules(&format!("{waits}, {terminates}")), 1);
+    assert_eq!(rules(both), 1);
+}

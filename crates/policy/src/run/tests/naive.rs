@@ -9,6 +9,17 @@ use proptest::strategy::Strategy as Any;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::tls::{CertificateFacts, NameFacts};
+
+/// What `terminate-tls` may demand of a client.
+const DEMANDS: [(&str, &str); 4] = [
+    ("", ""),
+    ("A", "require-and-verify"),
+    ("B", "require-and-verify"),
+    ("A", "require-any"),
+];
+/// Most limits of bandwidth of a connection.
+const SLOWED_MAX: usize = 16;
 
 /// A condition, and what it means.
 #[derive(Debug, Clone)]
@@ -18,6 +29,8 @@ enum Holds {
     PortIs(u16),
     PortBelow(u16),
     VarIs(u8, i64),
+    /// Of the client's certificate, which has its port for a name.
+    NameIs(u16),
     /// Fails where the port is this one, and holds anywhere else.
     DividesBy(u16),
     Not(Box<Self>),
@@ -39,6 +52,33 @@ enum Does {
     Deny(u8),
     Close,
     Forward(u8, bool),
+    /// With one of the demands.
+    Terminate(usize),
+    Slow,
+}
+
+/// What a reader keeps in mind.
+#[derive(Default)]
+struct Mind {
+    vars: BTreeMap<u8, i64>,
+    /// What the first termination demanded.
+    terminated: Option<usize>,
+    slowed: usize,
+}
+
+impl Mind {
+    /// Whether another termination goes on.
+    fn terminate(&mut self, demand: usize) -> bool {
+        let Some(before) = self.terminated else {
+            self.terminated = Some(demand);
+            return true;
+        };
+        match demand {
+            0 => true,
+            3 => before > 0,
+            _ => before == demand,
+        }
+    }
 }
 
 type Written = Vec<(Vec<Holds>, Vec<Does>)>;
@@ -65,6 +105,7 @@ impl Holds {
             Self::PortIs(port) => format!("conn.client_port == {port}"),
             Self::PortBelow(port) => format!("conn.client_port < {port}"),
             Self::VarIs(name, value) => format!("vars.v{name} == {value}"),
+            Self::NameIs(port) => format!("conn.tls.client.subject.common_name == 'c{port}'"),
             Self::DividesBy(port) => format!("9 / (conn.client_port - {port}) < 100"),
             Self::Not(inner) => format!("!({})", inner.text()),
             Self::And(a, b) => format!("({}) && ({})", a.text(), b.text()),
@@ -74,14 +115,18 @@ impl Holds {
 
     /// `Err` where it fails. A variable that is not set equals no number. As CEL has it, `&&` and `||` pass over an error
     /// when the other side decides.
-    fn holds(&self, ip: u32, port: u16, vars: &BTreeMap<u8, i64>) -> Result<bool, ()> {
-        let side = |inner: &Self| inner.holds(ip, port, vars);
+    fn holds(&self, ip: u32, port: u16, mind: &Mind) -> Result<bool, ()> {
+        let side = |inner: &Self| inner.holds(ip, port, mind);
         match self {
             Self::ClientIs(other) => Ok(ip == *other),
             Self::ClientIn(bits, length) => Ok(within(ip, (*bits, *length))),
             Self::PortIs(other) => Ok(port == *other),
             Self::PortBelow(other) => Ok(port < *other),
-            Self::VarIs(name, value) => Ok(vars.get(name) == Some(value)),
+            Self::VarIs(name, value) => Ok(mind.vars.get(name) == Some(value)),
+            // A client that was not asked shows none.
+            Self::NameIs(other) => {
+                Ok(mind.terminated.is_some_and(|demand| demand > 0) && port == *other)
+            }
             Self::DividesBy(other) => (port != *other).then_some(true).ok_or(()),
             Self::Not(inner) => side(inner).map(|held| !held),
             Self::And(a, b) => match (side(a), side(b)) {
@@ -146,18 +191,30 @@ impl Does {
                     json!({ "type": "forward-internal", "config": { "url": url, "on_error": on_error } }),
                 ]
             }
+            Self::Terminate(demand) => {
+                let (authority, strategy) = DEMANDS[*demand];
+                let config = match authority {
+                    "" => json!({}),
+                    name => json!({
+                        "mutual_tls_certificate_authorities": [format!("-----BEGIN CERTIFICATE-----\n{0}{0}{0}{0}\n-----END CERTIFICATE-----", name)],
+                        "mutual_tls_verification_strategy": strategy,
+                    }),
+                };
+                vec![json!({ "type": "terminate-tls", "config": config })]
+            }
+            Self::Slow => vec![json!({ "type": "limit-bandwidth", "config": { "rate": "1MB" } })],
         }
     }
 }
 
 /// What a reader says becomes of the connection, with every forward failing.
 fn read(rules: &Written, ip: u32, port: u16) -> Vec<String> {
-    let mut vars = BTreeMap::new();
+    let mut mind = Mind::default();
     let mut told = Vec::new();
     for (at, (conditions, actions)) in rules.iter().enumerate() {
         let mut held = true;
         for (place, condition) in conditions.iter().enumerate() {
-            match condition.holds(ip, port, &vars) {
+            match condition.holds(ip, port, &mind) {
                 Ok(true) => {}
                 Ok(false) => held = false,
                 Err(()) => {
@@ -169,8 +226,23 @@ fn read(rules: &Written, ip: u32, port: u16) -> Vec<String> {
                 break;
             }
         }
-        for action in actions.iter().filter(|_| held) {
+        for (place, action) in actions.iter().enumerate().filter(|_| held) {
+            let place: usize = actions[..place].iter().map(|one| one.written().len()).sum();
+            let config = format!("failed on_tcp_connect[{at}].actions[{place}].config");
             match action {
+                Does::Terminate(demand) => {
+                    if !mind.terminate(*demand) {
+                        told.push(format!("{config}.mutual_tls_certificate_authorities"));
+                        return told;
+                    }
+                }
+                Does::Slow => {
+                    mind.slowed += 1;
+                    if mind.slowed > SLOWED_MAX {
+                        told.push(format!("{config}.rate"));
+                        return told;
+                    }
+                }
                 Does::Restrict {
                     enforce,
                     allow,
@@ -185,10 +257,10 @@ fn read(rules: &Written, ip: u32, port: u16) -> Vec<String> {
                     }
                 }
                 Does::Set(name, value) => {
-                    vars.insert(*name, *value);
+                    mind.vars.insert(*name, *value);
                 }
                 Does::SetPort(name) => {
-                    vars.insert(*name, i64::from(port));
+                    mind.vars.insert(*name, i64::from(port));
                 }
                 Does::Deny(mode) => {
                     told.push(format!("denied by {at} {}", mode % 2));
@@ -207,7 +279,7 @@ fn read(rules: &Written, ip: u32, port: u16) -> Vec<String> {
             }
         }
     }
-    told.push("fell through".to_owned());
+    told.push(format!("fell through, slowed {}", mind.slowed));
     told
 }
 
@@ -227,12 +299,30 @@ fn machine(rules: &Written, ip: u32, port: u16) -> Vec<String> {
         SocketAddr::new(Ipv4Addr::from_bits(ip).into(), port),
         "203.0.113.5:20001".parse().expect("an address"),
     );
-    let (mut run, world, given) = (Run::default(), Fake::default(), Given::default());
+    let (mut run, world, mut given) = (Run::default(), Fake::default(), Given::default());
     let mut told = Vec::new();
     loop {
         let next = with_facts(conn, &given, |facts| run.go(&policy, facts, &world));
-        let Next::Done(decision) = next else {
-            panic!("{next:?}")
+        let decision = match next {
+            Next::Done(decision) => decision,
+            Next::Need(Need::Tls(termination)) => {
+                assert!(given.tls.is_none(), "TLS is terminated once");
+                let shows = !termination.clients.authorities.is_empty();
+                let client = shows.then(|| CertificateFacts {
+                    subject: NameFacts {
+                        common_name: format!("c{port}"),
+                        ..NameFacts::default()
+                    },
+                    ..CertificateFacts::default()
+                });
+                given.tls = Some(Arc::new(TlsFacts {
+                    client,
+                    termination: Some(termination),
+                    ..TlsFacts::default()
+                }));
+                continue;
+            }
+            next => panic!("{next:?}"),
         };
         let (line, goes_on) = match decision {
             Decision::Forward { url, on_error, .. } => (
@@ -246,7 +336,10 @@ fn machine(rules: &Written, ip: u32, port: u16) -> Vec<String> {
             Decision::Close { rule } => (format!("closed by {rule}"), false),
             Decision::Restricted { rule, .. } => (format!("restricted by {rule}"), false),
             Decision::Failed { path, .. } => (format!("failed {path}"), false),
-            Decision::FallThrough => ("fell through".to_owned(), false),
+            Decision::FallThrough => {
+                let slowed = run.bandwidths().len();
+                (format!("fell through, slowed {slowed}"), false)
+            }
             other => panic!("{other:?}"),
         };
         told.push(line);
@@ -277,6 +370,7 @@ fn holds() -> impl Any<Value = Holds> {
         (1_u16..6).prop_map(Holds::PortBelow),
         (0_u8..3, 0_i64..4).prop_map(|(name, value)| Holds::VarIs(name, value)),
         (1_u16..6).prop_map(Holds::DividesBy),
+        (1_u16..6).prop_map(Holds::NameIs),
     ];
     leaf.prop_recursive(2, 6, 2, |inner| {
         prop_oneof![
@@ -296,6 +390,8 @@ fn does() -> impl Any<Value = Does> {
         1 => any::<u8>().prop_map(Does::Deny),
         1 => Just(Does::Close),
         2 => (0_u8..3, any::<bool>()).prop_map(|(to, go_on)| Does::Forward(to, go_on)),
+        3 => (0..DEMANDS.len()).prop_map(Does::Terminate),
+        1 => Just(Does::Slow),
     ]
 }
 
