@@ -67,6 +67,7 @@ const LIMITS: RelayLimits = RelayLimits {
     client_idle: None,
     server_idle: None,
     half_close: None,
+    lifetime: None,
 };
 
 impl Open {

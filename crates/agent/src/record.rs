@@ -64,7 +64,8 @@ impl End {
                 RelayEnd::Idle
                 | RelayEnd::ClientIdle
                 | RelayEnd::ServerIdle
-                | RelayEnd::HalfCloseIdle,
+                | RelayEnd::HalfCloseIdle
+                | RelayEnd::LifetimeOver,
             ) => "idle",
             Self::Relayed(RelayEnd::Killed) | Self::SessionEnded => "session_ended",
             Self::Cut => "program_closed",

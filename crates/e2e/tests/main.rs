@@ -21,4 +21,5 @@ mod real_services;
 mod restarts;
 mod sdk;
 mod tenants;
+mod tls;
 mod upstreams;

@@ -16,6 +16,9 @@ pub struct EdgeConfig {
     pub agents: SocketAddr,
     /// TLS of the agent port, ALPN `portcullis/1`.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Certificates for clients whose TLS is terminated here, where the account has none for the name that they ask
+    /// for; `None`: such clients are refused.
+    pub certificates: Option<Arc<dyn rustls::server::ResolvesServerCert>>,
     /// This node's name, for agents and logs.
     pub node: String,
     /// This node's region.
@@ -46,6 +49,7 @@ impl EdgeConfig {
         Self {
             agents,
             tls,
+            certificates: None,
             node: "local".to_owned(),
             region: "local".to_owned(),
             public_host: "localhost".to_owned(),

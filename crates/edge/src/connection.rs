@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use portcullis_net::{Counters, Relay, RelayEnd, RelayIo as _, RelayLimits, Side, TcpConn};
+use portcullis_net::{Counters, Relay, RelayEnd, RelayIo as _, RelayLimits, Side};
 use portcullis_telemetry::{CloseReason, Ended, KillSwitch, SharedEndpoint, Traffic};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,7 +21,9 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::admission::Admitted;
-use crate::decide::{self, Grounds};
+use crate::cancel::Tap;
+use crate::client::ClientIo;
+use crate::decide::{self, Decided, Grounds};
 use crate::defaults::CLIENT_WATCH_AFTER;
 use crate::early::Early;
 use crate::farewell::{Bounds, Client, Refused};
@@ -155,7 +157,7 @@ impl Open {
 /// was admitted with outlives a refusal.
 async fn establish(
     node: &Node,
-    client: &mut TcpConn,
+    client: &mut ClientIo,
     record: &Record,
     admitted: &mut Option<Admitted>,
     known: &mut Known,
@@ -163,7 +165,8 @@ async fn establish(
     let (accepted, server) = (Instant::now(), &node.config.limits);
     let (peer, listener, kill) = (record.peer(), record.listener(), record.kill());
     let (counters, within) = (&record.traffic().0, accepted + server.connect_timeout);
-    let source = bounded(kill, within, source::read(node, client, peer, listener)).await?;
+    let reading = source::read(node, client, peer, listener);
+    let source = bounded(kill, within, reading).await?;
     record.set_client(source.client);
     let (mut tries, early) = (Tries::default(), Early::new(counters));
     loop {
@@ -183,19 +186,22 @@ async fn establish(
         };
         let grounds = Grounds::of(node, &snapshot, source, &tries, record);
         let connect = limits::connect_timeout(server, &own);
-        let waiting = Waiting::of(client, &early, record, accepted, connect);
+        let waiting = Waiting::of(client, &early, record, accepted + known.handshake, connect);
         let decided = decide::decide(grounds, entry, known, waiting).await?;
         let Some(target) = decided else { continue };
         let limits = limits::merged(&own, &target.endpoint.limits, &target.limits);
         let (id, account) = (&target.endpoint.id, &target.endpoint.account);
         let most = limits::caps(server, None, &target.endpoint.limits).endpoint;
         node.admission.pass_on(place, id, account, most)?;
-        let within = accepted + limits::connect_timeout(server, &limits);
+        let began = accepted + known.handshake;
+        let within = began + limits::connect_timeout(server, &limits);
+        early.hold(known.has_front());
         let share = tries.deadline(within, target.others);
         let open = open::open(node, &target.endpoint, source, record, &early, share);
         match opening(kill, client, &early, within, open).await {
             Ok(upstream) => {
                 record.established();
+                layered(node, client, &early, known, &target);
                 let limits = limits::relay_shared(&node.relay_limits, server, &limits);
                 return Ok(Established {
                     upstream,
@@ -207,6 +213,18 @@ async fn establish(
             }
             Err(ended) => tries.failed(id, ended)?,
         }
+    }
+}
+
+/// What lies between the client and the relay from here on; for nearly all nothing.
+fn layered(node: &Node, client: &mut ClientIo, early: &Early<'_>, known: &Known, target: &Decided) {
+    let (begins, said) = early.look(|bytes, _| (bytes.first().copied(), bytes.len()));
+    if known.speaks_postgres(begins) {
+        let pool = node.cancels.pool_of(&target.entry);
+        client.set_tap(Tap::new(&node.cancels, pool, &target.endpoint.id));
+    }
+    if !target.bandwidths.is_empty() {
+        client.set_pacer(node.bandwidths.pacer(&target.bandwidths, said));
     }
 }
 
@@ -230,7 +248,7 @@ async fn bounded<T>(
 /// looks, so one timer serves both: it begins the watch first, and is the deadline then.
 async fn opening<T>(
     kill: &KillSwitch,
-    client: &mut TcpConn,
+    client: &mut ClientIo,
     early: &Early<'_>,
     deadline: Instant,
     open: impl Future<Output = Result<T, Ended>>,
@@ -299,6 +317,7 @@ fn reason(end: RelayEnd, over_agent: bool, kill: &KillSwitch) -> Ended {
         RelayEnd::ClientIdle => CloseReason::ClientIdleTimeout.into(),
         RelayEnd::ServerIdle => CloseReason::ServerIdleTimeout.into(),
         RelayEnd::HalfCloseIdle => CloseReason::HalfCloseTimeout.into(),
+        RelayEnd::LifetimeOver => CloseReason::LifetimeOver.into(),
         RelayEnd::Killed => killed(kill, true),
     }
 }
@@ -418,6 +437,7 @@ mod tests {
         assert_eq!(of(RelayEnd::ClientIdle, false), Reason::ClientIdleTimeout);
         assert_eq!(of(RelayEnd::ServerIdle, false), Reason::ServerIdleTimeout);
         assert_eq!(of(RelayEnd::HalfCloseIdle, false), Reason::HalfCloseTimeout);
+        assert_eq!(of(RelayEnd::LifetimeOver, false), Reason::LifetimeOver);
     }
 
     #[test]

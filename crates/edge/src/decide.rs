@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use portcullis_model::{Code, EndpointType, EndpointUrl, Error};
 use portcullis_policy::{
-    Conn, Decision, EndpointFacts, Facts, Need, Next, OnError, Policy, Run, SetLimits, Step,
+    Bandwidth, Conn, Decision, EndpointFacts, Facts, Need, Next, OnError, Policy, Run, SetLimits,
+    Step,
 };
 use portcullis_store::{EndpointEntry, Snapshot};
 use portcullis_telemetry::{CloseReason, Ended, Phase, SharedEndpoint};
@@ -24,16 +25,17 @@ use crate::reads::Waiting;
 use crate::refusal::refusal;
 use crate::route::{self, Routed, Tries};
 use crate::source::Source;
+use crate::terminate;
 use crate::world::{EdgeWorld, Known};
 
 /// What the decision is made of.
 #[derive(Clone, Copy)]
 pub(crate) struct Grounds<'a> {
-    node: &'a Node,
-    snapshot: &'a Snapshot,
+    pub(crate) node: &'a Node,
+    pub(crate) snapshot: &'a Snapshot,
     conn: Conn,
     tries: &'a Tries,
-    record: &'a Record,
+    pub(crate) record: &'a Record,
 }
 
 impl<'a> Grounds<'a> {
@@ -67,6 +69,10 @@ pub(crate) struct Decided {
     pub(crate) others: bool,
     /// What the policies on the way set.
     pub(crate) limits: SetLimits,
+    /// The same of bandwidth.
+    pub(crate) bandwidths: Vec<Bandwidth>,
+    /// What the client reached: the pool that has this as a member.
+    pub(crate) entry: Arc<EndpointEntry>,
 }
 
 /// Runs the policies from the member that was routed, to the endpoint whose upstream serves it.
@@ -91,14 +97,19 @@ pub(crate) async fn decide(
                     waiting.set_connect_timeout(connect);
                 }
                 // Boxed: a connection whose policies need nothing makes no room for it.
-                if let Err(ended) = Box::pin(waiting.get(need, &mut known.given)).await {
-                    break Err(ended.into());
+                let got = deciding.get(need, &mut waiting, known);
+                if let Err(refused) = Box::pin(got).await {
+                    break Err(refused);
                 }
                 if grounds.is_outdated() {
                     return Ok(None);
                 }
+                if let Some(endpoint) = deciding.cancels(known) {
+                    break Ok(endpoint);
+                }
             }
-            Turn::Done(decided) => break decided,
+            Turn::Done(Ok(decided)) => break Ok(deciding.cancels(known).unwrap_or(decided)),
+            Turn::Done(refused) => break refused,
         }
     };
     grounds.record.mark(Phase::Policy);
@@ -109,6 +120,8 @@ pub(crate) async fn decide(
         endpoint,
         others: deciding.others || !deciding.behind.is_empty(),
         limits: deciding.limits,
+        bandwidths: deciding.bandwidths,
+        entry: deciding.entry,
     }))
 }
 
@@ -122,6 +135,7 @@ enum Turn {
 
 struct Deciding<'a> {
     grounds: Grounds<'a>,
+    entry: Arc<EndpointEntry>,
     /// The endpoint whose policy runs.
     now: Running,
     /// Endpoints that forwarded to it, the first one first, as far as they go on when it fails.
@@ -129,6 +143,7 @@ struct Deciding<'a> {
     hops: u32,
     others: bool,
     limits: SetLimits,
+    bandwidths: Vec<Bandwidth>,
 }
 
 /// An endpoint whose policy runs.
@@ -137,6 +152,8 @@ struct Running {
     at: Place,
     /// What was set before it began.
     limits: SetLimits,
+    /// How many limits of bandwidth there were before it began.
+    bandwidths: usize,
 }
 
 /// Where in its policy it is.
@@ -148,11 +165,12 @@ enum Place {
 }
 
 impl Running {
-    fn begin(endpoint: Arc<EndpointEntry>, limits: SetLimits) -> Self {
+    fn begin(endpoint: Arc<EndpointEntry>, limits: SetLimits, bandwidths: usize) -> Self {
         Self {
             endpoint,
             at: Place::Begin,
             limits,
+            bandwidths,
         }
     }
 }
@@ -161,11 +179,33 @@ impl<'a> Deciding<'a> {
     fn at(grounds: Grounds<'a>, entry: Routed) -> Self {
         Self {
             grounds,
-            now: Running::begin(entry.endpoint, SetLimits::default()),
+            entry: Arc::clone(&entry.endpoint),
+            now: Running::begin(entry.endpoint, SetLimits::default(), 0),
             behind: Vec::new(),
             hops: 0,
             others: entry.others,
             limits: SetLimits::default(),
+            bandwidths: Vec::new(),
+        }
+    }
+
+    /// Gets what the policy that runs needs.
+    async fn get(
+        &self,
+        need: Need,
+        waiting: &mut Waiting<'_>,
+        known: &mut Known,
+    ) -> Result<(), Refused> {
+        match need {
+            Need::Tls(termination) => {
+                let wanted = terminate::Wanted {
+                    account: &self.now.endpoint.account,
+                    entry: &self.entry,
+                    termination: &termination,
+                };
+                terminate::terminate(self.grounds, wanted, waiting, known).await
+            }
+            need => Ok(waiting.get(need, &mut known.given).await?),
         }
     }
 
@@ -258,6 +298,9 @@ impl<'a> Deciding<'a> {
             connect: set.connect.or(self.limits.connect),
             lifetime: set.lifetime.or(self.limits.lifetime),
         };
+        // All that it has set so far, each time.
+        self.bandwidths.truncate(self.now.bandwidths);
+        self.bandwidths.extend_from_slice(run.bandwidths());
         for line in ran {
             self.note(endpoint, &line);
         }
@@ -292,7 +335,7 @@ impl<'a> Deciding<'a> {
         match member {
             Some(member) => {
                 self.others |= member.others;
-                let next = Running::begin(member.endpoint, self.limits);
+                let next = Running::begin(member.endpoint, self.limits, self.bandwidths.len());
                 let from = std::mem::replace(&mut self.now, next);
                 if on_error == OnError::Continue {
                     self.behind.push(from);
@@ -315,7 +358,9 @@ impl<'a> Deciding<'a> {
             self.now = self.behind.pop().ok_or_else(|| missing.clone())?;
         }
         self.limits = self.now.limits;
+        self.bandwidths.truncate(self.now.bandwidths);
         if let Place::Within(run) = &mut self.now.at {
+            self.bandwidths.extend_from_slice(run.bandwidths());
             let code = missing.code().unwrap_or(Code::ForwardTargetMissing);
             let why = missing.error.unwrap_or_else(|| Error::of(code));
             run.failed(&why);
@@ -336,6 +381,18 @@ impl<'a> Deciding<'a> {
             EndpointType::Agent => Ok(Arc::clone(&self.now.endpoint)),
             EndpointType::Cloud => Err(CloseReason::PolicyUndecided.into()),
         }
+    }
+
+    /// The member that a request to cancel is for: whoever gave out its key, to a connection that came to the same
+    /// pool. Told once: if that one cannot be reached, the request goes where the policy says.
+    fn cancels(&self, known: &mut Known) -> Option<Arc<EndpointEntry>> {
+        let key = known.cancel().filter(|_| !known.has_cancelled)?;
+        let Grounds { node, snapshot, .. } = self.grounds;
+        let pool = node.cancels.pool_of(&self.entry);
+        let member = snapshot.endpoint_by_id(&node.cancels.find(pool, key)?)?;
+        known.has_cancelled = true;
+        self.note(member, "gave out the key of this request to cancel");
+        Some(Arc::clone(member))
     }
 
     fn note(&self, endpoint: &EndpointEntry, what: &str) {

@@ -155,3 +155,18 @@ pub const POLICY_SWEEP: Duration = Duration::from_secs(30);
 /// Where there is no room, how often a part of them is looked through for counts to forget: 16,000 at most,
 /// about 100 µs.
 pub const POLICY_SWEEP_AGAIN: Duration = Duration::from_secs(1);
+
+/// A TLS handshake with a client, its first bytes included. The establishment gets as much longer.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Ways of terminating TLS (a policy's settings and a certificate) that are kept parsed, each about 20 KiB with a
+/// chain: 80 MiB at most. Beyond that they are parsed anew.
+pub const TERMINATORS_MAX: usize = 4_096;
+/// Keys of PostgreSQL backends that are known at once, about 80 bytes each: as many as there may be connections.
+pub const CANCEL_KEYS_MAX: usize = CONNECTIONS_MAX;
+/// Bytes of a PostgreSQL server among which its key is looked for: its parameters and a notice or two are less than
+/// 2 KiB.
+pub const TAP_BYTES_MAX: usize = 32 * 1024;
+/// Flows of `limit-bandwidth` that are kept at once, about 64 bytes each: 12 MiB. Those beyond share one.
+pub const BANDWIDTH_KEYS_MAX: usize = 200_000;
+/// The most that one connection moves in one turn.
+pub const BANDWIDTH_TURN_BYTES_MAX: usize = 16 * 1024;

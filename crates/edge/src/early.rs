@@ -12,9 +12,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use portcullis_net::channel::EdgeOpening;
-use portcullis_net::{Counters, Side, TcpConn};
+use portcullis_net::{Counters, Side};
+use portcullis_policy::sniff::Asked;
 use portcullis_proto::defaults::OPEN_FIRST_BYTES_MAX;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::defaults::EARLY_READ_BYTES;
 
@@ -37,6 +38,10 @@ struct Inner {
     end_sent: bool,
     /// An open is on its way that can be told.
     wanted: bool,
+    /// Nothing of it may go along with an open: the upstream is asked something first.
+    held: bool,
+    /// What the client asked for, and was answered, in front of the bytes.
+    asked: Asked,
 }
 
 impl<'a> Early<'a> {
@@ -55,6 +60,9 @@ impl<'a> Early<'a> {
     /// What an OPEN takes of what was read so far.
     pub(crate) fn first(&self) -> Vec<u8> {
         let inner = self.lock();
+        if inner.held {
+            return Vec::new();
+        }
         inner.bytes[..inner.bytes.len().min(OPEN_FIRST_BYTES_MAX)].to_vec()
     }
 
@@ -70,11 +78,39 @@ impl<'a> Early<'a> {
         look(&inner.bytes, inner.ended)
     }
 
-    /// Forgets the first bytes: they were answered.
-    pub(crate) fn drop_first(&self, count: usize) {
+    /// Forgets the first bytes: this was asked with them, and answered.
+    pub(crate) fn answered(&self, count: usize, asked: Asked) {
         let mut inner = self.lock();
         let count = count.min(inner.bytes.len());
         inner.bytes.drain(..count);
+        inner.asked = asked;
+    }
+
+    /// What was asked and answered so.
+    pub(crate) fn asked(&self) -> Asked {
+        self.lock().asked
+    }
+
+    /// Takes all of it, for a handshake. What is read from here on is what the client says behind that.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        let mut inner = self.lock();
+        (inner.sent, inner.ended, inner.asked) = (0, false, Asked::Nothing);
+        std::mem::take(&mut inner.bytes)
+    }
+
+    /// Whether bytes are kept back from opens, so that they are all [`Self::untold`].
+    pub(crate) fn hold(&self, held: bool) {
+        self.lock().held = held;
+    }
+
+    /// Whether they are.
+    pub(crate) fn is_held(&self) -> bool {
+        self.lock().held
+    }
+
+    /// The counters of its connection.
+    pub(crate) fn counters(&self) -> &Counters {
+        self.counters
     }
 
     /// An open goes out that has been told so many bytes. From here on the client is read, if the peer can
@@ -83,7 +119,7 @@ impl<'a> Early<'a> {
         let mut inner = self.lock();
         inner.sent = told.min(inner.bytes.len());
         inner.end_sent = false;
-        inner.wanted = wanted;
+        inner.wanted = wanted && !inner.held;
     }
 
     /// The open is over, one way or the other: the client is not read any more.
@@ -117,10 +153,10 @@ impl<'a> Early<'a> {
     ///
     /// # Errors
     /// The client is gone.
-    pub(crate) fn poll_take(
+    pub(crate) fn poll_take<C: AsyncRead + Unpin>(
         &self,
         cx: &mut Context<'_>,
-        client: &mut TcpConn,
+        client: &mut C,
     ) -> Poll<io::Result<()>> {
         if !self.lock().wanted {
             return Poll::Pending; // whoever asks watches the client otherwise
@@ -133,10 +169,10 @@ impl<'a> Early<'a> {
     ///
     /// # Errors
     /// The client is gone.
-    pub(crate) fn poll_read(
+    pub(crate) fn poll_read<C: AsyncRead + Unpin>(
         &self,
         cx: &mut Context<'_>,
-        client: &mut TcpConn,
+        client: &mut C,
         most: usize,
     ) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
@@ -159,6 +195,7 @@ impl<'a> Early<'a> {
 mod tests {
     use std::future::poll_fn;
 
+    use portcullis_net::TcpConn;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -206,13 +243,30 @@ mod tests {
         let counters = Counters::new();
         let early = Early::new(&counters);
         read_to(&early, &mut client, 100).await;
-        early.drop_first(5);
+        early.answered(5, Asked::Gssapi);
+        assert_eq!(early.asked(), Asked::Gssapi);
         assert_eq!(early.first(), b"then");
         early.begun(4, false);
         assert!(early.untold().is_empty());
         assert!(early.look(|_, ended| ended));
-        early.drop_first(100);
+        early.answered(100, Asked::Tls);
         early.begun(100, false);
+        assert!(early.untold().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_held_goes_with_no_open_and_what_is_taken_is_gone() {
+        let (mut outside, mut client) = pair().await;
+        outside.write_all(b"hello").await.expect("write");
+        let counters = Counters::new();
+        let early = Early::new(&counters);
+        read_to(&early, &mut client, 5).await;
+        early.hold(true);
+        assert!(early.first().is_empty());
+        early.begun(0, true);
+        assert!(!early.lock().wanted);
+        assert_eq!(early.untold(), b"hello");
+        assert_eq!(early.take(), b"hello");
         assert!(early.untold().is_empty());
     }
 

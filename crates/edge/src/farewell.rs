@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::client::ClientIo;
 use crate::connection::{failed, killed};
 use crate::defaults::{
     EARLY_READ_BYTES, RESPOND_DRAIN_BYTES_MAX, RESPOND_DRAIN_TIMEOUT, RESPOND_TIMEOUT, TARPIT_MAX,
@@ -40,6 +41,8 @@ pub(crate) enum Parting {
     Tarpit(Duration),
     /// With these bytes, and FIN behind them.
     Say(Arc<[u8]>),
+    /// With FIN behind what it has been told (an alert), which a reset could take away; then as the reason has it.
+    Finish,
 }
 
 impl From<Ended> for Refused {
@@ -70,14 +73,14 @@ pub(crate) struct Bounds<'a> {
 /// The client's side. Dropped without a farewell (a panic, a task that was cut off) it is reset: such
 /// a stream must not look complete.
 pub(crate) struct Client {
-    pub(crate) conn: TcpConn,
+    pub(crate) conn: ClientIo,
     told: bool,
 }
 
 impl Client {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
-            conn: TcpConn::new(stream),
+            conn: ClientIo::Plain(TcpConn::new(stream)),
             told: false,
         }
     }
@@ -113,6 +116,11 @@ impl Client {
             }
             Parting::Tarpit(hold) => {
                 bounds.keep_waiting(hold).await;
+                ended
+            }
+            Parting::Finish => {
+                // How that ends changes nothing: the reason is there already.
+                drop(Box::pin(self.say(&[], &bounds)).await);
                 ended
             }
             // Boxed: hardly anybody is told anything, and everybody would make room for it.

@@ -26,8 +26,10 @@ use crate::defaults::{
     CUT_TIMEOUT, DESCRIPTORS_PENDING_SHARE, DESCRIPTORS_RESERVED, SESSION_STOP_TIMEOUT, TARPITS_MAX,
 };
 use crate::node::Node;
+use crate::pace::Bandwidths;
 use crate::sessions::{Command, Sessions};
 use crate::status::StatusBoard;
+use crate::terminate::Terminators;
 use crate::upstreams::Upstreams;
 use crate::{agents, limits, listeners};
 
@@ -70,6 +72,9 @@ impl Edge {
             records,
             admission: Admission::default(),
             policy_state: Arc::default(),
+            bandwidths: Bandwidths::default(),
+            terminators: Terminators::default(),
+            cancels: Arc::default(),
             tarpits: Semaphore::new(TARPITS_MAX),
             status: StatusBoard::default(),
             sessions: Sessions::default(),

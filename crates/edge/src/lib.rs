@@ -5,6 +5,8 @@
 
 mod admission;
 mod agents;
+mod cancel;
+mod client;
 mod config;
 mod connection;
 mod decide;
@@ -17,6 +19,7 @@ mod listeners;
 mod network;
 mod node;
 mod open;
+mod pace;
 mod policy_state;
 mod reads;
 mod refusal;
@@ -25,6 +28,7 @@ mod session;
 mod sessions;
 mod source;
 mod status;
+mod terminate;
 mod upstreams;
 mod world;
 

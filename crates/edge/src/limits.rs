@@ -19,6 +19,7 @@ pub(crate) fn merged(
     set: &SetLimits,
 ) -> EndpointLimits {
     let idle = set.idle.map(millis).or(entry.idle_timeout_ms);
+    let lifetime = set.lifetime.map(millis).or(entry.max_lifetime_ms);
     let connect = set.connect.map(millis).or(entry.connect_timeout_ms);
     EndpointLimits {
         idle_timeout_ms: idle.or(target.idle_timeout_ms),
@@ -30,6 +31,7 @@ pub(crate) fn merged(
             .or(target.server_idle_timeout_ms),
         half_close_timeout_ms: entry.half_close_timeout_ms.or(target.half_close_timeout_ms),
         connect_timeout_ms: connect.or(target.connect_timeout_ms),
+        max_lifetime_ms: lifetime.or(target.max_lifetime_ms),
         connections_max: entry.connections_max,
         connections_per_source_max: entry.connections_per_source_max,
     }
@@ -78,7 +80,7 @@ pub(crate) fn relay_shared(
     }
 }
 
-/// How long which silence may last.
+/// How long which silence may last, and the whole.
 pub(crate) fn relay(server: &Limits, own: &EndpointLimits) -> RelayLimits {
     let idle = or_never(own.idle_timeout_ms, server.idle_timeout);
     RelayLimits {
@@ -89,6 +91,7 @@ pub(crate) fn relay(server: &Limits, own: &EndpointLimits) -> RelayLimits {
             own.half_close_timeout_ms,
             server.half_close_timeout.or(idle),
         ),
+        lifetime: or_never(own.max_lifetime_ms, None),
     }
 }
 
@@ -150,8 +153,8 @@ mod tests {
         };
         let (entry, target) = (limits(Some(1)), limits(Some(2)));
         let set = |idle| SetLimits {
-            lifetime: None,
             idle,
+            lifetime: None,
             connect: None,
         };
         let idle = |set: SetLimits| merged(&entry, &target, &set).idle_timeout_ms;

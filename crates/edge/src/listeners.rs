@@ -75,7 +75,10 @@ pub(crate) async fn run(node: Arc<Node>, mut snapshots: watch::Receiver<Arc<Snap
             biased;
             () = draining.cancelled() => break,
             changed = snapshots.changed() => if changed.is_err() { break },
-            _ = sweep.tick() => listeners.node.policy_state.sweep(),
+            _ = sweep.tick() => {
+                listeners.node.policy_state.sweep();
+                listeners.node.bandwidths.sweep();
+            }
             Some((listen, error)) = breaking.recv() => listeners.broke(listen, &error, &wanted),
             () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
         }

@@ -19,10 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Sources};
+use crate::cancel::Cancels;
 use crate::config::EdgeConfig;
+use crate::pace::Bandwidths;
 use crate::policy_state::PolicyState;
 use crate::sessions::Sessions;
 use crate::status::StatusBoard;
+use crate::terminate::Terminators;
 use crate::upstreams::Upstreams;
 
 /// A node's shared parts.
@@ -38,6 +41,12 @@ pub(crate) struct Node {
     pub(crate) admission: Admission,
     /// What policies count.
     pub(crate) policy_state: Arc<PolicyState>,
+    /// The flows of `limit-bandwidth`.
+    pub(crate) bandwidths: Bandwidths,
+    /// Ways of terminating TLS, ready to use.
+    pub(crate) terminators: Terminators,
+    /// Keys of PostgreSQL backends.
+    pub(crate) cancels: Arc<Cancels>,
     /// Clients that a policy keeps waiting before it closes.
     pub(crate) tarpits: Semaphore,
     pub(crate) status: StatusBoard,

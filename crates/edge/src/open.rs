@@ -13,15 +13,14 @@ use portcullis_model::{Code, Error, SessionId};
 use portcullis_net::channel::{self, EdgeOpening, Exchange, NotOpened, OpenHeader, TunnelStream};
 use portcullis_net::proxy_protocol::{self, Version};
 use portcullis_net::upstream::UpstreamStream;
-use portcullis_net::{
-    Counters, Relay, RelayEnd, RelayIo as _, RelayLimits, TcpConn, task, upstream,
-};
+use portcullis_net::{Counters, Relay, RelayEnd, RelayIo as _, RelayLimits, task, upstream};
 use portcullis_store::EndpointEntry;
 use portcullis_telemetry::{CloseReason, Ended, Fault};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use crate::client::ClientIo;
 use crate::connection::{self, Record};
 use crate::defaults::CHANNELS_TRIED_MAX;
 use crate::early::Early;
@@ -50,7 +49,7 @@ impl Upstream {
         &mut self,
         cx: &mut Context<'_>,
         state: &mut Relay,
-        client: &mut TcpConn,
+        client: &mut ClientIo,
         limits: &RelayLimits,
         counters: &Counters,
     ) -> Poll<RelayEnd> {
@@ -61,7 +60,7 @@ impl Upstream {
     }
 
     /// Ends both sides with a reset, because somebody said so.
-    pub(crate) fn kill(&mut self, client: &mut TcpConn) -> RelayEnd {
+    pub(crate) fn kill(&mut self, client: &mut ClientIo) -> RelayEnd {
         match self {
             Self::Channel(tunnel) => Relay::cut(client, &mut tunnel.stream, RelayEnd::Killed),
             Self::Direct(stream) => Relay::cut(client, stream, RelayEnd::Killed),
@@ -90,6 +89,37 @@ impl Owed {
         if let Some(upstream) = self.0.take() {
             upstream.recycle();
         }
+    }
+
+    /// Asks the upstream PostgreSQL's way for TLS, as its client has asked and was answered; its ClientHello comes
+    /// next. No byte of the client has gone, so that another member may be tried.
+    async fn asked(mut self, deadline: Instant) -> Result<Self, Ended> {
+        let asking = async {
+            let mut answer = [0];
+            match &mut self.0 {
+                Some(Upstream::Channel(tunnel)) => {
+                    tunnel.stream.write_all(&SSL_REQUEST).await?;
+                    tunnel.stream.flush().await?;
+                    tunnel.stream.read_exact(&mut answer).await?;
+                }
+                Some(Upstream::Direct(stream)) => {
+                    stream.write_all(&SSL_REQUEST).await?;
+                    stream.flush().await?;
+                    stream.read_exact(&mut answer).await?;
+                }
+                None => {} // it is there until it has got its end
+            }
+            Ok::<_, std::io::Error>(answer)
+        };
+        let why = match tokio::time::timeout_at(deadline, asking).await {
+            Ok(Ok([b'S'])) => return Ok(self),
+            Ok(Ok([b'N'])) => "the client asked for TLS, and the upstream takes none".to_owned(),
+            Ok(Ok(_)) => "the upstream does not answer as PostgreSQL does".to_owned(),
+            Ok(Err(error)) => format!("the upstream did not answer the request for TLS: {error}"),
+            Err(_) => return Err(CloseReason::EstablishTimeout.into()),
+        };
+        let error = Error::new(Code::UpstreamNoTls, why);
+        Err(Ended::with(CloseReason::UpstreamNoTls, error))
     }
 
     /// Says what the client said before, as far as the open did not say it. From the first byte on no other
@@ -167,12 +197,26 @@ pub(crate) async fn open(
         ended
     });
     let opened = match opened {
-        Ok(upstream) => Owed(Some(upstream)).told(&early.untold(), deadline).await,
+        Ok(upstream) => {
+            let owed = Owed(Some(upstream));
+            // Boxed: few are asked, and all would make room for it.
+            let owed = match early.is_held() {
+                true => Box::pin(owed.asked(deadline)).await,
+                false => Ok(owed),
+            };
+            match owed {
+                Ok(owed) => owed.told(&early.untold(), deadline).await,
+                Err(ended) => Err(ended),
+            }
+        }
         Err(ended) => Err(ended),
     };
     noted(node, endpoint, over, opened.as_ref().err());
     opened
 }
+
+/// PostgreSQL's `SSLRequest`.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// What opens go over, as the metric says it.
 const CARRIER: &str = "carrier";

@@ -6,13 +6,14 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use portcullis_net::{Counters, Side, TcpConn};
-use portcullis_policy::sniff::{self, Asked, First, Head, Looked, Protocol, Request};
+use portcullis_net::Side;
+use portcullis_policy::sniff::{self, First, Head, Looked, Protocol, Request};
 use portcullis_policy::{Given, Need};
 use portcullis_telemetry::{CloseReason, Ended, KillSwitch};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 
+use crate::client::ClientIo;
 use crate::connection::{Record, failed, killed};
 use crate::defaults::{
     ENCRYPTION_ANSWERS_MAX, FIRST_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_TIMEOUT,
@@ -21,36 +22,40 @@ use crate::early::Early;
 
 /// A client that is waited for.
 pub(crate) struct Waiting<'a> {
-    client: &'a mut TcpConn,
-    early: &'a Early<'a>,
-    kill: &'a KillSwitch,
-    counters: &'a Counters,
-    accepted: Instant,
-    within: Instant,
+    pub(crate) client: &'a mut ClientIo,
+    pub(crate) early: &'a Early<'a>,
+    pub(crate) kill: &'a KillSwitch,
+    began: Instant,
+    pub(crate) within: Instant,
 }
 
 impl<'a> Waiting<'a> {
-    /// No wait lasts longer than the establishment may.
+    /// No wait but a handshake's lasts longer than the establishment may, which counts from `began`.
     pub(crate) fn of(
-        client: &'a mut TcpConn,
+        client: &'a mut ClientIo,
         early: &'a Early<'a>,
         record: &'a Record,
-        accepted: Instant,
+        began: Instant,
         connect_timeout: Duration,
     ) -> Self {
         Self {
             client,
             early,
             kill: record.kill(),
-            counters: &record.traffic().0,
-            accepted,
-            within: accepted + connect_timeout,
+            began,
+            within: began + connect_timeout,
         }
     }
 
     /// A policy says how long the establishment may take.
     pub(crate) fn set_connect_timeout(&mut self, connect_timeout: Duration) {
-        self.within = self.accepted + connect_timeout;
+        self.within = self.began + connect_timeout;
+    }
+
+    /// The client took this long for a handshake, which is not counted against the upstream.
+    pub(crate) fn extend(&mut self, took: Duration) {
+        self.began += took;
+        self.within += took;
     }
 
     /// Gets what is needed.
@@ -65,9 +70,10 @@ impl<'a> Waiting<'a> {
             Need::First { wait } => {
                 let deadline = Instant::now().checked_add(wait);
                 let deadline = deadline.unwrap_or(self.within).min(self.within);
-                given.first = Some(self.first(deadline).await?);
+                let first = hello(self.client, self.early, self.kill, deadline).await?;
+                given.first = Some(first);
             }
-            // Policies do not compile with it before it can be done.
+            // It takes more than reading: see `terminate.rs`.
             Need::Tls(_) => return Err(CloseReason::Internal.into()),
             Need::Request => {
                 let deadline = (Instant::now() + REQUEST_TIMEOUT).min(self.within);
@@ -75,37 +81,6 @@ impl<'a> Waiting<'a> {
             }
         }
         Ok(())
-    }
-
-    /// What the first bytes are. Silence is an answer: then they are whatever came so far. Who asks
-    /// PostgreSQL's way for encryption more often than a client does is not answered any more: what it asks
-    /// then is its upstream's to answer, and one that asks for ever would be answered for ever.
-    async fn first(&mut self, deadline: Instant) -> Result<First, Ended> {
-        let (mut over, mut answers, mut asked) = (false, 0, Asked::default());
-        loop {
-            match self
-                .early
-                .look(|bytes, ended| sniff::look(bytes, ended || over, asked))
-            {
-                Looked::Found(first) => return Ok(first),
-                Looked::Answer { .. } if answers >= ENCRYPTION_ANSWERS_MAX => {
-                    return Ok(First {
-                        protocol: Protocol::Postgres,
-                        ..First::default()
-                    });
-                }
-                Looked::Answer { taken, say, then } if taken > 0 => {
-                    answers += 1;
-                    asked = then;
-                    self.answer(say, deadline).await?;
-                    self.early.drop_first(taken);
-                }
-                Looked::Answer { .. } | Looked::More if over => return Ok(First::default()),
-                Looked::Answer { .. } | Looked::More => {
-                    over = !self.more(FIRST_BYTES_MAX, deadline).await?;
-                }
-            }
-        }
     }
 
     /// The request's head; `None` when what came is none.
@@ -116,57 +91,110 @@ impl<'a> Waiting<'a> {
                 Head::Not => return Ok(None),
                 Head::More => {}
             }
-            if self.is_at_end(REQUEST_HEAD_BYTES_MAX) {
+            if is_at_end(self.early, REQUEST_HEAD_BYTES_MAX) {
                 return Ok(None);
             }
-            if !self.more(REQUEST_HEAD_BYTES_MAX, deadline).await? {
+            let most = REQUEST_HEAD_BYTES_MAX;
+            if !more(self.client, self.early, self.kill, most, deadline).await? {
                 return Err(CloseReason::RequestTimeout.into());
             }
         }
     }
+}
 
-    fn is_at_end(&self, most: usize) -> bool {
-        self.early.look(|bytes, ended| ended || bytes.len() >= most)
+/// What the first bytes of a client are. Silence is an answer: then they are whatever came so far. Also for who
+/// must know before anything is routed; whoever asks again is answered from what was read.
+///
+/// Who asks PostgreSQL's way for encryption more often than a client does is not answered any more: what it asks
+/// then is its upstream's to answer, and one that asks for ever would be answered for ever.
+///
+/// # Errors
+/// The client is gone, or somebody ended the connection.
+pub(crate) async fn hello<C: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut C,
+    early: &Early<'_>,
+    kill: &KillSwitch,
+    deadline: Instant,
+) -> Result<First, Ended> {
+    let (mut over, mut answers) = (false, 0);
+    loop {
+        let asked = early.asked();
+        match early.look(|bytes, ended| sniff::look(bytes, ended || over, asked)) {
+            Looked::Found(first) => return Ok(first),
+            Looked::Answer { .. } if answers >= ENCRYPTION_ANSWERS_MAX => {
+                return Ok(First {
+                    protocol: Protocol::Postgres,
+                    ..First::default()
+                });
+            }
+            Looked::Answer { taken, say, then } if taken > 0 => {
+                answers += 1;
+                answer(client, early, kill, (say, deadline)).await?;
+                early.answered(taken, then);
+            }
+            Looked::Answer { .. } | Looked::More if over => return Ok(First::default()),
+            Looked::Answer { .. } | Looked::More => {
+                over = !more(client, early, kill, FIRST_BYTES_MAX, deadline).await?;
+            }
+        }
     }
+}
 
-    /// Reads more, up to so many bytes in all. `false`: there is no more, or not in time.
-    async fn more(&mut self, most: usize, deadline: Instant) -> Result<bool, Ended> {
-        if self.is_at_end(most) {
-            return Ok(false);
-        }
-        let (kill, early, client) = (self.kill, self.early, &mut *self.client);
-        // The kill goes first, as in every wait; bytes that are there go before the end of the time.
-        tokio::select! {
-            biased;
-            () = kill.killed() => Err(killed(kill, false)),
-            read = poll_fn(|cx| early.poll_read(cx, client, most)) => match read {
-                Ok(()) => Ok(true),
-                Err(error) => Err(failed(CloseReason::ClientReset, &error)),
-            },
-            () = tokio::time::sleep_until(deadline) => Ok(false),
-        }
+fn is_at_end(early: &Early<'_>, most: usize) -> bool {
+    early.look(|bytes, ended| ended || bytes.len() >= most)
+}
+
+/// Reads more, up to so many bytes in all. `false`: there is no more, or not in time.
+async fn more<C: AsyncRead + Unpin>(
+    client: &mut C,
+    early: &Early<'_>,
+    kill: &KillSwitch,
+    most: usize,
+    deadline: Instant,
+) -> Result<bool, Ended> {
+    if is_at_end(early, most) {
+        return Ok(false);
     }
+    // The kill goes first, as in every wait; bytes that are there go before the end of the time.
+    tokio::select! {
+        biased;
+        () = kill.killed() => Err(killed(kill, false)),
+        read = poll_fn(|cx| early.poll_read(cx, client, most)) => match read {
+            Ok(()) => Ok(true),
+            Err(error) => Err(failed(CloseReason::ClientReset, &error)),
+        },
+        () = tokio::time::sleep_until(deadline) => Ok(false),
+    }
+}
 
-    /// Says a byte or two to a client that waits for them.
-    async fn answer(&mut self, say: &[u8], deadline: Instant) -> Result<(), Ended> {
-        let (kill, client) = (self.kill, &mut *self.client);
-        tokio::select! {
-            biased;
-            () = kill.killed() => Err(killed(kill, false)),
-            wrote = client.write_all(say) => match wrote {
-                Ok(()) => {
-                    self.counters.add(Side::Upstream, say.len() as u64);
-                    Ok(())
-                }
-                Err(error) => Err(failed(CloseReason::ClientReset, &error)),
-            },
-            () = tokio::time::sleep_until(deadline) => Err(CloseReason::EstablishTimeout.into()),
-        }
+/// Says a byte or two, by a time, to a client that waits for them.
+async fn answer<C: AsyncWrite + Unpin>(
+    client: &mut C,
+    early: &Early<'_>,
+    kill: &KillSwitch,
+    (say, deadline): (&[u8], Instant),
+) -> Result<(), Ended> {
+    let said = async {
+        client.write_all(say).await?;
+        client.flush().await
+    };
+    tokio::select! {
+        biased;
+        () = kill.killed() => Err(killed(kill, false)),
+        said = said => match said {
+            Ok(()) => {
+                early.counters().add(Side::Upstream, say.len() as u64);
+                Ok(())
+            }
+            Err(error) => Err(failed(CloseReason::ClientReset, &error)),
+        },
+        () = tokio::time::sleep_until(deadline) => Err(CloseReason::EstablishTimeout.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use portcullis_net::{Counters, TcpConn};
     use tokio::io::AsyncReadExt as _;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -180,15 +208,14 @@ mod tests {
         let mut outside = TcpStream::connect(at).await.expect("connected");
         let (inside, _) = listener.accept().await.expect("accepted");
         outside.write_all(says).await.expect("write");
-        let (mut client, counters) = (TcpConn::new(inside), Counters::new());
+        let (mut client, counters) = (ClientIo::Plain(TcpConn::new(inside)), Counters::new());
         let (early, kill, accepted) =
             (Early::new(&counters), KillSwitch::default(), Instant::now());
         let mut waiting = Waiting {
             client: &mut client,
             early: &early,
             kill: &kill,
-            counters: &counters,
-            accepted,
+            began: accepted,
             within: accepted + within,
         };
         let mut given = Given::default();
@@ -207,15 +234,14 @@ mod tests {
         let (inside, _) = listener.accept().await.expect("accepted");
         let asks = [&ASKS_GSSAPI[..], &ASKS_TLS.repeat(100)].concat();
         outside.write_all(&asks).await.expect("write");
-        let (mut client, counters) = (TcpConn::new(inside), Counters::new());
+        let (mut client, counters) = (ClientIo::Plain(TcpConn::new(inside)), Counters::new());
         let (early, kill, accepted) =
             (Early::new(&counters), KillSwitch::default(), Instant::now());
         let mut waiting = Waiting {
             client: &mut client,
             early: &early,
             kill: &kill,
-            counters: &counters,
-            accepted,
+            began: accepted,
             within: accepted + MINUTE,
         };
         let mut given = Given::default();

@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use portcullis_net::{TcpConn, proxy_protocol};
+use portcullis_net::proxy_protocol;
 use portcullis_telemetry::{CloseReason, Ended};
 use tokio::time::Instant;
 
+use crate::client::ClientIo;
 use crate::defaults::PROXY_HEADER_TIMEOUT;
 use crate::node::Node;
 
@@ -25,13 +26,16 @@ pub(crate) struct Source {
 /// `proxy_header_invalid`, with what is wrong with the header.
 pub(crate) async fn read(
     node: &Node,
-    client: &TcpConn,
+    client: &ClientIo,
     peer: SocketAddr,
     listener: SocketAddr,
 ) -> Result<Source, Ended> {
     let socket = Source {
         client: peer,
         server: listener,
+    };
+    let ClientIo::Plain(client) = client else {
+        return Ok(socket); // it comes before anything is laid over the socket
     };
     if !node.trusts(peer.ip()) {
         return Ok(socket);

@@ -6,9 +6,11 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use portcullis_model::id::IpPolicyId;
 use portcullis_model::{AccountId, EndpointUrl};
+use portcullis_policy::sniff::{CancelKey, First, Front, Protocol};
 use portcullis_policy::world::{Bucket, Choice, IpSets, Place, Rate, Strategy, World};
 use portcullis_policy::{Given, balance};
 use portcullis_store::Snapshot;
@@ -24,6 +26,14 @@ use crate::policy_state::{Held, Key};
 pub(crate) struct Known {
     /// What was read because a policy asked.
     pub(crate) given: Given,
+    /// What stood in front of the TLS that was terminated.
+    pub(crate) hello: Option<Box<First>>,
+    /// What the client said first behind it, where it speaks PostgreSQL.
+    pub(crate) behind: Option<Box<First>>,
+    /// How long the client took for a handshake.
+    pub(crate) handshake: Duration,
+    /// A request to cancel was sent to whom its key is from.
+    pub(crate) has_cancelled: bool,
     moment: Option<Moment>,
     asked: Mutex<Asked>,
 }
@@ -59,6 +69,28 @@ impl Known {
             started_micros: now_micros.saturating_sub(elapsed_micros),
             random: rand::rng().next_u64(),
         })
+    }
+
+    /// What it wants cancelled, in the clear or behind TLS.
+    pub(crate) fn cancel(&self) -> Option<&CancelKey> {
+        let behind = self.behind.as_deref().and_then(|it| it.cancel.as_ref());
+        behind.or_else(|| self.given.first.as_ref()?.cancel.as_ref())
+    }
+
+    /// Whether its upstream has to be asked PostgreSQL's way for TLS, because the client was answered that it may
+    /// have it, and its TLS goes through.
+    pub(crate) fn has_front(&self) -> bool {
+        let first = self.given.first.as_ref();
+        self.given.tls.is_none() && first.is_some_and(|first| first.front == Front::Postgres)
+    }
+
+    /// Whether it speaks PostgreSQL in the clear, as far as was looked; `begins`: the first byte that goes to the
+    /// upstream. (PostgreSQL's begins with a length, which is never that long; TLS may be PostgreSQL by its ALPN.)
+    pub(crate) fn speaks_postgres(&self, begins: Option<u8>) -> bool {
+        let first = self.behind.as_deref().or(self.given.first.as_ref());
+        let is_cancel = self.cancel().is_some();
+        let is_postgres = first.is_some_and(|first| first.protocol == Protocol::Postgres);
+        is_postgres && !is_cancel && begins == Some(0)
     }
 
     /// The places that it holds, for whoever lasts as long as the connection.

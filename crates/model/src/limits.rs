@@ -21,6 +21,9 @@ pub struct EndpointLimits {
     /// Accept to established. Server's default: 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout_ms: Option<u64>,
+    /// Accept to the end, however many bytes move. Off by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lifetime_ms: Option<u64>,
     /// Simultaneous connections of this endpoint. Server's default: 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections_max: Option<u32>,

@@ -64,6 +64,14 @@ pub const KEEPALIVE_PROBES: u32 = 3;
 
 /// Accept or connect to the end of a TLS handshake, where the caller has no deadline of its own.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the alert of a client's failed handshake may wait for the connection to take it.
+pub const TLS_ALERT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection behind both sides' `close_notify` is waited for to end.
+pub const TLS_END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that are read at a time, to be dropped, of what comes behind `close_notify`.
+pub const TLS_DISCARD_BYTES: usize = 512;
+/// Certificates of one chain or file of authorities.
+pub const PEM_CERTIFICATES_MAX: usize = 1024;
 /// Bytes that a link without TLS reads ahead of its frames: one system call brings many small frames, or
 /// most of a large one and the next header. Held only while some wait; each runtime thread keeps a spare.
 pub const PLAIN_READ_AHEAD_BYTES: usize = 64 * 1024;

@@ -9,12 +9,12 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +54,25 @@ pub trait RelayIo: AsyncRead + AsyncWrite + Unpin + Send {
     /// without.
     fn settle(&mut self) {}
 
+    /// Whether [`Self::poll_read_two`] fills its second buffer.
+    fn reads_two(&self) -> bool {
+        false
+    }
+
+    /// Reads for TLS, whose peer sends nothing urgent: into two buffers with one call, the first of them first.
+    /// The second may be empty, and is for who does not say that it fills it.
+    fn poll_read_two(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &mut [u8],
+        _second: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(first);
+        Pin::new(self)
+            .poll_read(cx, &mut buf)
+            .map_ok(|()| buf.filled().len())
+    }
+
     /// The way past memory, when nothing but frames stands between a socket and the bytes. Between two of
     /// them bulk is spliced. It may come and go with what the stream runs over.
     fn plain(&mut self) -> Option<&mut dyn Plain> {
@@ -85,7 +104,7 @@ impl Side {
     }
 }
 
-/// How long a relay may be silent. `None` is for ever.
+/// How long a relay may be silent, and how long it may last. `None` is for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RelayLimits {
     /// No byte in either direction.
@@ -96,6 +115,8 @@ pub struct RelayLimits {
     pub server_idle: Option<Duration>,
     /// No byte after one direction has ended.
     pub half_close: Option<Duration>,
+    /// From the start of the counters, however many bytes move. It is no silence, but the same timer keeps it.
+    pub lifetime: Option<Duration>,
 }
 
 /// What a relay has moved, for whoever watches it live. Bytes count when the other side's socket
@@ -210,6 +231,8 @@ pub enum RelayEnd {
     ServerIdle,
     /// Nothing moved for `half_close` after one direction had ended.
     HalfCloseIdle,
+    /// It lasted for `lifetime`.
+    LifetimeOver,
     /// Somebody ended it.
     Killed,
 }

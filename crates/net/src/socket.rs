@@ -25,7 +25,7 @@ mod options;
 
 use options::linger_zero;
 pub use options::{
-    CongestionError, available_congestion, check_congestion, configure, reset_on_drop,
+    CongestionError, available_congestion, check_congestion, configure, end_on_drop, reset_on_drop,
     set_congestion, set_notsent_lowat, set_user_timeout,
 };
 pub(crate) use options::{configure_first, configure_later, configure_socket};
@@ -224,7 +224,7 @@ impl<S: Socket> Conn<S> {
     }
 
     /// The same into two buffers with one call.
-    pub(crate) fn poll_read_two(
+    pub(crate) fn read_two(
         &self,
         cx: &mut Context<'_>,
         first: &mut [u8],
@@ -412,6 +412,22 @@ impl<S: Socket> RelayIo for Conn<S> {
 
     fn drop_ends(&self) -> bool {
         true
+    }
+
+    fn reads_two(&self) -> bool {
+        true
+    }
+
+    fn poll_read_two(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &mut [u8],
+        second: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match second.is_empty() {
+            true => self.poll_read_plain(cx, first),
+            false => self.read_two(cx, first, second),
+        }
     }
 
     fn plain(&mut self) -> Option<&mut dyn Plain> {

@@ -29,6 +29,7 @@ use crate::files;
 use crate::socket::TcpConn;
 
 mod authority;
+pub mod certificate;
 mod client;
 mod terminate;
 mod verify;
@@ -37,7 +38,10 @@ mod wire;
 pub use authority::CertAuthority;
 pub use client::client_config;
 pub(crate) use client::{Roots, upstream_config};
-pub use terminate::{ClientAuth, ClientVerification, ServerIdentity, Setup};
+pub use terminate::{
+    ClientAuth, ClientVerification, Handshake, NotTerminated, ServerIdentity, Setup, Terminator,
+    TlsServer, terminate,
+};
 pub use wire::Wire;
 
 /// ALPN of the agent port.

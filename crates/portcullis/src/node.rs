@@ -250,12 +250,11 @@ impl Ground {
     ) -> Result<EdgeHandle, Error> {
         let (names, ips) = certificate_names(&self.host);
         let tls = tls::server_config(&self.authority, &names, &ips, Purpose::Agents)?;
-        let settings = settings::edge(
-            config,
-            EdgeConfig::new(config.agents_listen, tls),
-            &self.node,
-            &self.host,
-        );
+        let mut edge = EdgeConfig::new(config.agents_listen, tls);
+        let own = tls::server_config(&self.authority, &names, &ips, Purpose::Http)?;
+        // For `terminate-tls` where the account has no certificate for the name.
+        edge.certificates = Some(Arc::clone(&own.cert_resolver));
+        let settings = settings::edge(config, edge, &self.node, &self.host);
         Edge::start(settings, self.registry.clone(), records, data).await
     }
 

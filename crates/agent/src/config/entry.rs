@@ -321,6 +321,7 @@ fn limits(section: Section<'_>) -> EndpointLimits {
         server_idle_timeout_ms: time("server_idle_timeout", "server_idle_timeout_ms"),
         half_close_timeout_ms: time("half_close_timeout", "half_close_timeout_ms"),
         connect_timeout_ms: time("connect_timeout", "connect_timeout_ms"),
+        max_lifetime_ms: time("max_lifetime", "max_lifetime_ms"),
         connections_max: count("connections_max"),
         connections_per_source_max: count("connections_per_source_max"),
     };

@@ -19,6 +19,8 @@ pub(crate) struct Limits {
     half_close_timeout_ms: Option<u64>,
     /// Accept to established.
     connect_timeout_ms: Option<u64>,
+    /// Accept to the end, however many bytes move.
+    max_lifetime_ms: Option<u64>,
     /// Simultaneous connections of this endpoint.
     connections_max: Option<u32>,
     /// Simultaneous connections of one source address.
@@ -33,6 +35,7 @@ impl From<EndpointLimits> for Limits {
             server_idle_timeout_ms: limits.server_idle_timeout_ms,
             half_close_timeout_ms: limits.half_close_timeout_ms,
             connect_timeout_ms: limits.connect_timeout_ms,
+            max_lifetime_ms: limits.max_lifetime_ms,
             connections_max: limits.connections_max,
             connections_per_source_max: limits.connections_per_source_max,
         }
@@ -47,6 +50,7 @@ impl From<Limits> for EndpointLimits {
             server_idle_timeout_ms: limits.server_idle_timeout_ms,
             half_close_timeout_ms: limits.half_close_timeout_ms,
             connect_timeout_ms: limits.connect_timeout_ms,
+            max_lifetime_ms: limits.max_lifetime_ms,
             connections_max: limits.connections_max,
             connections_per_source_max: limits.connections_per_source_max,
         }

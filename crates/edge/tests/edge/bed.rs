@@ -45,6 +45,8 @@ pub(crate) struct Bed {
     /// The address that this bed's public ports are on.
     pub(crate) ip: IpAddr,
     pub(crate) trust: Trust,
+    /// The server's own CA, in PEM.
+    pub(crate) ca: String,
     _dir: tempfile::TempDir,
 }
 
@@ -99,6 +101,8 @@ impl Bed {
         let names = [HOST.to_owned()];
         let server = tls::server_config(&authority, &names, &[ip], Purpose::Agents).expect("tls");
         let mut config = EdgeConfig::new(SocketAddr::new(ip, 0), server);
+        let own = tls::server_config(&authority, &names, &[ip], Purpose::Http).expect("tls");
+        config.certificates = Some(Arc::clone(&own.cert_resolver));
         configure(&mut config);
         let records = Records::new();
         let edge = Edge::start(
@@ -116,6 +120,7 @@ impl Bed {
             account,
             ip,
             trust: Trust::Pin(authority.pin()),
+            ca: authority.certificate_pem().to_owned(),
             _dir: dir,
         }
     }

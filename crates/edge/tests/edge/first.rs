@@ -52,7 +52,7 @@ fn with_length(length_bytes: usize, content: &[u8]) -> Vec<u8> {
 }
 
 /// A ClientHello for a name, with so many bytes of padding, in records of at most 16 KiB.
-fn client_hello(name: &str, padding: usize) -> Vec<u8> {
+pub(crate) fn client_hello(name: &str, padding: usize) -> Vec<u8> {
     cut_hello(name, padding, 16 * 1024)
 }
 
@@ -182,13 +182,15 @@ on_tcp_connect:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_for_encryption_of_postgresql_is_answered_no_and_not_replayed() {
+async fn requests_for_encryption_of_postgresql_are_answered_and_not_replayed() {
     let bed = Bed::start().await;
     let endpoint = shared(&bed).await;
     let mut client = bed.connect(&endpoint).await;
-    let asks = [0, 0, 0, 8, 4, 210, 22, 47];
-    client.write_all(&asks).await.expect("write");
-    assert_eq!(greeting(&mut client, 1).await, "N");
+    for (last, answer) in [(48, "N"), (47, "S")] {
+        let asks = [0, 0, 0, 8, 4, 210, 22, last];
+        client.write_all(&asks).await.expect("write");
+        assert_eq!(greeting(&mut client, 1).await, answer);
+    }
     let content = [&[0, 3, 0, 0][..], b"user\0me\0\0"].concat();
     let length = u32::try_from(content.len() + 4).expect("short");
     let startup = [&length.to_be_bytes()[..], &content].concat();

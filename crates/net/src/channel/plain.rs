@@ -108,7 +108,7 @@ impl PlainIo {
             return read;
         }
         let mut ahead = spare();
-        let read = match self.io.poll_read_two(cx, space, &mut ahead) {
+        let read = match self.io.read_two(cx, space, &mut ahead) {
             Poll::Ready(Ok(read)) => read,
             other => {
                 SPARE.set(Some(ahead));

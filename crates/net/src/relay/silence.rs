@@ -1,4 +1,4 @@
-//! The idle timers of a relay. Moving bytes only notes the time; the one timer compares when it
+//! The idle timers of a relay, and the end of its life. Moving bytes only notes the time; the one timer compares when it
 //! fires, and is set anew then.
 //!
 //! Must never: touch the timer when bytes move.
@@ -192,10 +192,12 @@ impl Silence {
             limit.map(|limit| since.saturating_add(micros(limit)))
         };
         let has_ended = self.ended_at != NEVER;
+        let lifetime = due(limits.lifetime, 0);
         let half_close = due(limits.half_close, last.max(self.ended_at)).filter(|_| has_ended);
         let client = due(limits.client_idle, self.last_client).filter(|_| !self.client_ended);
         let server = due(limits.server_idle, self.last_upstream).filter(|_| !self.upstream_ended);
         [
+            (lifetime, RelayEnd::LifetimeOver),
             (half_close, RelayEnd::HalfCloseIdle),
             (due(limits.idle, last), RelayEnd::Idle),
             (client, RelayEnd::ClientIdle),

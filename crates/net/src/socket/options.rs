@@ -144,6 +144,14 @@ pub fn reset_on_drop(stream: &TcpStream) {
     linger_zero(&SockRef::from(stream));
 }
 
+/// Takes [`reset_on_drop`] back: the drop ends the connection as usual.
+pub fn end_on_drop(stream: &TcpStream) {
+    // As below.
+    if let Err(error) = SockRef::from(stream).set_linger(None) {
+        tracing::trace!(%error, "linger not unset");
+    }
+}
+
 pub(super) fn linger_zero(socket: &socket2::Socket) {
     // Fails only on a socket that is dead already, and then there is nobody to tell.
     if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {

@@ -18,10 +18,10 @@ thread_local! {
     static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
-/// A TCP connection with bytes read ahead.
+/// A connection, mostly TCP, with bytes read ahead.
 #[derive(Debug)]
-pub struct Wire {
-    io: TcpConn,
+pub struct Wire<IO = TcpConn> {
+    io: IO,
     /// Bytes `from..to` are still to be taken. `None` between bursts.
     ahead: Option<Box<[u8]>>,
     from: usize,
@@ -30,21 +30,37 @@ pub struct Wire {
     bulk: bool,
 }
 
-impl Wire {
+impl<IO: RelayIo> Wire<IO> {
     /// Over a connection.
-    pub fn new(io: TcpConn) -> Self {
+    pub fn new(io: IO) -> Self {
+        Self::with_ahead(io, Vec::new())
+    }
+
+    /// Over a connection some of whose bytes were read already.
+    pub(crate) fn with_ahead(io: IO, ahead: Vec<u8>) -> Self {
+        let to = ahead.len();
         Self {
             io,
-            ahead: None,
+            ahead: (to > 0).then(|| ahead.into_boxed_slice()),
             from: 0,
-            to: 0,
+            to,
             bulk: false,
         }
     }
 
     /// The connection.
-    pub fn conn(&self) -> &TcpConn {
+    pub fn conn(&self) -> &IO {
         &self.io
+    }
+
+    /// The connection, to be changed.
+    pub(crate) fn conn_mut(&mut self) -> &mut IO {
+        &mut self.io
+    }
+
+    /// The connection; bytes that were read ahead are lost.
+    pub(crate) fn into_conn(self) -> IO {
+        self.io
     }
 
     fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
@@ -60,7 +76,11 @@ impl Wire {
     }
 
     fn give_back(&mut self) {
-        if let Some(ahead) = self.ahead.take() {
+        (self.from, self.to) = (0, 0);
+        // What the connection came with has another size.
+        if let Some(ahead) = self.ahead.take()
+            && ahead.len() == TLS_READ_AHEAD_BYTES
+        {
             SPARE.set(Some(ahead));
         }
     }
@@ -91,7 +111,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl<IO: RelayIo> AsyncRead for Wire<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -101,7 +121,7 @@ impl AsyncRead for Wire {
             self.take_ahead(buf);
             return Poll::Ready(Ok(()));
         }
-        if self.bulk {
+        if self.bulk && self.io.reads_two() {
             return self.read_burst(cx, buf);
         }
         let space = buf.initialize_unfilled();
@@ -109,14 +129,14 @@ impl AsyncRead for Wire {
         if asked == 0 {
             return Poll::Ready(Ok(()));
         }
-        let read = ready!(self.io.poll_read_plain(cx, space))?;
+        let read = ready!(self.io.poll_read_two(cx, space, &mut []))?;
         buf.advance(read);
         self.bulk = read == asked;
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Wire {
+impl<IO: RelayIo> AsyncWrite for Wire<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -134,7 +154,7 @@ impl AsyncWrite for Wire {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -146,7 +166,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-impl RelayIo for Wire {
+impl<IO: RelayIo> RelayIo for Wire<IO> {
     fn reset(&mut self) {
         self.io.reset();
     }

@@ -400,6 +400,7 @@ pub(crate) fn limits(section: &mut Section) -> EndpointLimits {
         server_idle_timeout_ms: millis("server_idle_timeout"),
         half_close_timeout_ms: millis("half_close_timeout"),
         connect_timeout_ms: millis("connect_timeout"),
+        max_lifetime_ms: millis("max_lifetime"),
         connections_max: below.count("connections_max"),
         connections_per_source_max: below.count("connections_per_source_max"),
     };

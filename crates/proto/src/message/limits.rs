@@ -12,6 +12,7 @@ struct Wire {
     server_idle_timeout_ms: Option<u64>,
     half_close_timeout_ms: Option<u64>,
     connect_timeout_ms: Option<u64>,
+    max_lifetime_ms: Option<u64>,
     connections_max: Option<u32>,
     connections_per_source_max: Option<u32>,
 }
@@ -33,6 +34,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         server_idle_timeout_ms: wire.server_idle_timeout_ms,
         half_close_timeout_ms: wire.half_close_timeout_ms,
         connect_timeout_ms: wire.connect_timeout_ms,
+        max_lifetime_ms: wire.max_lifetime_ms,
         connections_max: wire.connections_max,
         connections_per_source_max: wire.connections_per_source_max,
     })

@@ -71,6 +71,7 @@ pub(crate) fn bind() -> Bind {
             server_idle_timeout_ms: Some(2),
             half_close_timeout_ms: Some(3),
             connect_timeout_ms: Some(4),
+            max_lifetime_ms: Some(7),
             connections_max: Some(5),
             connections_per_source_max: Some(6),
         },

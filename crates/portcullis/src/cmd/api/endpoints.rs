@@ -85,6 +85,9 @@ pub(crate) struct Limits {
     /// From accept to established.
     #[arg(long, value_name = "SPAN", value_parser = millis)]
     connect_timeout: Option<u64>,
+    /// From accept to the end, however many bytes move.
+    #[arg(long, value_name = "SPAN", value_parser = millis)]
+    max_lifetime: Option<u64>,
     /// Connections at once.
     #[arg(long, value_name = "N")]
     connections_max: Option<u32>,
@@ -102,6 +105,7 @@ impl Limits {
             server_idle_timeout_ms: self.server_idle_timeout,
             half_close_timeout_ms: self.half_close_timeout,
             connect_timeout_ms: self.connect_timeout,
+            max_lifetime_ms: self.max_lifetime,
             connections_max: self.connections_max,
             connections_per_source_max: self.connections_per_source_max,
         }
