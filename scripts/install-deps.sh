@@ -6,7 +6,7 @@ set -euo pipefail
 build=(gcc g++ make git curl ca-certificates pkg-config)
 servers=(postgresql postgresql-contrib redis-server redis-tools mariadb-server mariadb-client openssh-server
   openssh-client mosquitto mosquitto-clients nats-server nginx-light haproxy iperf3 wrk socat netcat-openbsd
-  openssl tshark tcpdump iproute2 nftables python3 python3-venv tigervnc-standalone-server xrdp freerdp2-x11 xvfb bind9-dnsutils dnsmasq-base sshpass)
+  openssl pebble tshark tcpdump iproute2 nftables python3 python3-venv tigervnc-standalone-server xrdp freerdp2-x11 xvfb bind9-dnsutils dnsmasq-base sshpass)
 
 # nginx-light comes without the stream module; rathole's TLS is OpenSSL.
 peers=(haproxy nginx-light libnginx-mod-stream libssl-dev openssl)

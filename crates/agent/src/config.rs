@@ -7,6 +7,7 @@ mod check;
 mod entry;
 mod merge;
 mod reader;
+mod termination;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -13,9 +13,11 @@ use bytes::{Buf as _, Bytes};
 use portcullis_model::EndpointId;
 use portcullis_net::channel::{OpenHeader, TunnelStream};
 use portcullis_net::relay::{Counters, RelayIo as _, Side};
+use portcullis_net::tls::Handshake;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::oneshot;
 
+use crate::client::Client;
 use crate::defaults;
 use crate::record::End;
 
@@ -26,10 +28,11 @@ use crate::record::End;
 /// panic resets it: a cut stream must not look complete.
 pub struct Conn {
     /// There until the drop.
-    stream: Option<TunnelStream>,
+    stream: Option<Client>,
     back: Option<oneshot::Sender<Returned>>,
     header: OpenHeader,
     first: Bytes,
+    tls: Option<Handshake>,
     counters: Arc<Counters>,
     read_to_end: bool,
     shut: bool,
@@ -37,7 +40,7 @@ pub struct Conn {
 
 /// A stream that the program gave back.
 pub(crate) struct Returned {
-    stream: TunnelStream,
+    stream: Client,
     read_to_end: bool,
     shut: bool,
     panicked: bool,
@@ -45,7 +48,7 @@ pub(crate) struct Returned {
 
 impl Conn {
     pub(crate) fn new(
-        stream: TunnelStream,
+        stream: Client,
         header: OpenHeader,
         first: Bytes,
         counters: Arc<Counters>,
@@ -56,6 +59,7 @@ impl Conn {
             back: Some(back),
             header,
             first,
+            tls: None,
             counters,
             read_to_end: false,
             shut: false,
@@ -83,6 +87,15 @@ impl Conn {
         self.header.connection_id.to_string()
     }
 
+    /// What the client's TLS handshake brought, when the endpoint terminates it.
+    pub fn tls(&self) -> Option<&Handshake> {
+        self.tls.as_ref()
+    }
+
+    pub(crate) fn set_tls(&mut self, handshake: Option<Handshake>) {
+        self.tls = handshake;
+    }
+
     /// Resets the connection instead of ending it: the client sees that something went wrong.
     pub fn reset(mut self) {
         if let Some(stream) = &mut self.stream {
@@ -92,7 +105,7 @@ impl Conn {
         self.read_to_end = true;
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TunnelStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut Client>> {
         self.stream
             .as_mut()
             .map(Pin::new)
@@ -130,7 +143,7 @@ impl Returned {
     pub(crate) async fn settle(mut self) -> (TunnelStream, End) {
         if self.panicked {
             self.stream.reset();
-            return (self.stream, End::Aborted);
+            return (self.stream.into_stream(false).await, End::Aborted);
         }
         let settled = async {
             if !self.shut {
@@ -141,10 +154,10 @@ impl Returned {
             io::Result::Ok(())
         };
         match tokio::time::timeout(defaults::LINGER, settled).await {
-            Ok(Ok(())) => (self.stream, End::Returned),
+            Ok(Ok(())) => (self.stream.into_stream(true).await, End::Returned),
             Ok(Err(_)) | Err(_) => {
                 self.stream.reset();
-                (self.stream, End::Cut)
+                (self.stream.into_stream(false).await, End::Cut)
             }
         }
     }

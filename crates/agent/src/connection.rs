@@ -12,16 +12,18 @@ use bytes::Bytes;
 use portcullis_model::endpoint::ProxyVersion;
 use portcullis_model::{Code, Error};
 use portcullis_net::channel::{
-    AgentOpening, Channel, Exchange, Finished, OpenHeader, TunnelStream,
+    AgentOpening, Channel, Exchange, Finished, OpenHeader, Settling, TunnelStream,
 };
 use portcullis_net::proxy_protocol::{self, Version};
 use portcullis_net::relay::{Relay, RelayEnd, RelayIo as _, RelayLimits, Side};
+use portcullis_net::tls::Handshake;
 use portcullis_net::upstream::{Upstream, UpstreamStream, dial};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::channels::{Context, Registered};
+use crate::client::{Client, Insecure, secure};
 use crate::conn::Conn;
 use crate::defaults;
 use crate::endpoint::{LocalEndpoint, Sink};
@@ -54,7 +56,7 @@ enum Begun {
 
 /// An open connection, while its bytes move.
 struct Open {
-    from: TunnelStream,
+    from: Client,
     to: UpstreamStream,
     relay: Relay,
     record: Record,
@@ -96,21 +98,39 @@ impl Open {
             registered,
             relay: _,
         } = self;
+        let whole = matches!(end, RelayEnd::Finished { .. });
         // The session's end reaches a relay as the end of what it runs over.
         record.close(match context.token.is_cancelled() {
             true => End::SessionEnded,
             false => end.into(),
         });
         drop(to); // the service learns of a reset now; settling may take as long as the edge needs
-        let settling = from.settle()?;
         let context = Arc::clone(context);
+        let settling = match from {
+            Client::Plain(stream) => stream.settle()?,
+            tls => {
+                return Some(Box::pin(async move {
+                    let settling = tls.into_stream(whole).await.settle()?;
+                    release(&context, settling, registered).await
+                }));
+            }
+        };
         Some(Box::pin(async move {
-            let (number, _registered) = (settling.channel(), registered);
-            let finished = settle(&context, settling.finish()).await;
-            context.leave(number); // it may not be the one that it began on
-            finished
+            release(&context, settling, registered).await
         }))
     }
+}
+
+/// Settles what a relay has left of its channel.
+async fn release(
+    context: &Context,
+    settling: Settling,
+    _registered: Option<Registered>,
+) -> Option<Channel> {
+    let number = settling.channel();
+    let finished = settle(context, settling.finish()).await;
+    context.leave(number); // it may not be the one that it began on
+    finished
 }
 
 async fn begin(
@@ -147,7 +167,7 @@ async fn begin(
             }
         }
         Sink::Queue(queue) => {
-            Begun::Over(hand_over(&context, queue, header, first, opening, record).await)
+            Begun::Over(hand_over(&context, &endpoint, queue, header, first, opening, record).await)
         }
         Sink::Closed => {
             let error = Error::new(Code::EndpointNotFound, "the agent has closed this endpoint");
@@ -165,7 +185,11 @@ async fn forward(
     first: Bytes,
     mut opening: AgentOpening,
     record: Record,
-) -> Result<(TunnelStream, UpstreamStream, Record), Option<Channel>> {
+) -> Result<(Client, UpstreamStream, Record), Option<Channel>> {
+    if endpoint.tls().is_some() {
+        let secured = secured(context, endpoint, opening, first, record).await?;
+        return forward_secured(context, endpoint, upstream, header, secured).await;
+    }
     let deadline = Instant::now() + defaults::UPSTREAM_DIAL_TIMEOUT;
     let proxy_header = endpoint
         .proxy_protocol()
@@ -193,7 +217,7 @@ async fn forward(
         }
     };
     match say_first(&mut to, &first, deadline, &record).await {
-        Ok(()) => Ok((from, to, record)),
+        Ok(()) => Ok((Client::Plain(from), to, record)),
         Err(error) => {
             from.reset_with(&error);
             to.reset();
@@ -202,6 +226,95 @@ async fn forward(
             Err(settle(context, from.finish()).await)
         }
     }
+}
+
+/// A client whose TLS ends here.
+struct Secured {
+    from: Client,
+    handshake: Handshake,
+    record: Record,
+}
+
+/// Opens the connection and terminates its TLS; or what came back of the channel.
+async fn secured(
+    context: &Arc<Context>,
+    endpoint: &LocalEndpoint,
+    opening: AgentOpening,
+    first: Bytes,
+    record: Record,
+) -> Result<Secured, Option<Channel>> {
+    let stream = match opened(context, opening).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            record.close(End::ChannelLost(error));
+            return Err(None);
+        }
+    };
+    let Some(tls) = endpoint.tls() else {
+        return Err(cut(
+            context,
+            Client::Plain(stream),
+            Error::of(Code::Internal),
+            record,
+        )
+        .await);
+    };
+    let secured = tokio::select! {
+        biased; // a session that ended takes the connection with it
+        () = context.token.cancelled() => return Err(ended(record)),
+        secured = secure(stream, first, tls) => secured,
+    };
+    match secured {
+        Ok((from, handshake)) => Ok(Secured {
+            from,
+            handshake,
+            record,
+        }),
+        Err(Insecure { stream, error }) => {
+            record.close(End::Insecure(error));
+            match stream {
+                Some(stream) => Err(settle(context, stream.finish()).await),
+                None => Err(None),
+            }
+        }
+    }
+}
+
+/// To an upstream, of whose failure the edge is told by a reset: it has had the verdict before.
+async fn forward_secured(
+    context: &Arc<Context>,
+    endpoint: &LocalEndpoint,
+    upstream: &Upstream,
+    header: &OpenHeader,
+    Secured { from, record, .. }: Secured,
+) -> Result<(Client, UpstreamStream, Record), Option<Channel>> {
+    let deadline = Instant::now() + defaults::UPSTREAM_DIAL_TIMEOUT;
+    let proxy_header = endpoint
+        .proxy_protocol()
+        .map(|version| proxy_header(version, header));
+    let dialled = tokio::select! {
+        biased; // as above
+        () = context.token.cancelled() => return Err(ended(record)),
+        dialled = dial(upstream, &context.shared.settings.resolver, deadline, proxy_header.as_deref()) => dialled,
+    };
+    match dialled {
+        Ok(to) => {
+            endpoint.set_upstream_error(None);
+            Ok((from, to, record))
+        }
+        Err(error) => {
+            endpoint.set_upstream_error(Some(error.clone()));
+            Err(cut(context, from, error, record).await)
+        }
+    }
+}
+
+/// Resets a connection that was opened, and tells the edge why.
+async fn cut(context: &Context, mut from: Client, error: Error, record: Record) -> Option<Channel> {
+    from.reset_with(&error);
+    record.close(End::Refused(error));
+    let stream = from.into_stream(false).await;
+    settle(context, stream.finish()).await
 }
 
 /// The verdict. From here on the connection may move between carriers and channels.
@@ -251,12 +364,21 @@ async fn say_first(
 /// To the program, which has the connection until it drops it.
 async fn hand_over(
     context: &Arc<Context>,
+    endpoint: &LocalEndpoint,
     queue: &mpsc::Sender<Conn>,
     header: OpenHeader,
     first: Bytes,
     mut opening: AgentOpening,
     record: Record,
 ) -> Option<Channel> {
+    if endpoint.tls().is_some() {
+        // A place in the queue is not held for a client that takes its time.
+        let secured = match secured(context, endpoint, opening, first, record).await {
+            Ok(secured) => secured,
+            Err(channel) => return channel,
+        };
+        return hand_over_secured(context, queue, header, secured).await;
+    }
     let place = tokio::select! {
         biased; // who ends comes before who begins
         () = context.token.cancelled() => return ended(record),
@@ -287,8 +409,48 @@ async fn hand_over(
             return None;
         }
     };
-    let abort = stream.abort_handle();
-    let (conn, back) = Conn::new(stream, header, first, Arc::clone(record.counters()));
+    let (client, tls) = (Client::Plain(stream), None);
+    lend(context, place, header, (client, first, tls), record).await
+}
+
+/// The same for a client whose TLS ends here.
+async fn hand_over_secured(
+    context: &Arc<Context>,
+    queue: &mpsc::Sender<Conn>,
+    header: OpenHeader,
+    Secured {
+        from,
+        handshake,
+        record,
+    }: Secured,
+) -> Option<Channel> {
+    let place = tokio::select! {
+        biased; // who ends comes before who begins
+        () = context.token.cancelled() => return ended(record),
+        place = timeout(defaults::ACCEPT_QUEUE_WAIT, queue.reserve()) => place,
+    };
+    let Ok(Ok(place)) = place else {
+        let error = Error::new(
+            Code::LimitEndpoint,
+            "the program does not accept connections (fast enough)",
+        );
+        return cut(context, from, error, record).await;
+    };
+    let given = (from, Bytes::new(), Some(handshake));
+    lend(context, place, header, given, record).await
+}
+
+/// Gives the program the connection, and waits for it to come back.
+async fn lend(
+    context: &Arc<Context>,
+    place: mpsc::Permit<'_, Conn>,
+    header: OpenHeader,
+    (client, first, tls): (Client, Bytes, Option<Handshake>),
+    record: Record,
+) -> Option<Channel> {
+    let abort = client.abort_handle();
+    let (mut conn, back) = Conn::new(client, header, first, Arc::clone(record.counters()));
+    conn.set_tls(tls);
     place.send(conn);
     let back = tokio::select! {
         biased; // a session that ended takes the connection with it

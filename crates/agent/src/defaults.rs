@@ -39,6 +39,10 @@ pub const REBIND_MAX: Duration = Duration::from_secs(60);
 
 /// From OPEN to the upstream's connection.
 pub const UPSTREAM_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The TLS handshake with a client, where the agent terminates it.
+pub const CLIENT_TLS_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two looks at whether certificate files have changed.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_secs(1);
 /// An OPEN for a [`crate::Listener`] whose queue is full waits this long for a place, then is refused.
 pub const ACCEPT_QUEUE_WAIT: Duration = Duration::from_secs(1);
 /// Connections that wait in a [`crate::Listener`]; each is one channel, about 2 KiB idle.

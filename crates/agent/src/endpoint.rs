@@ -16,6 +16,7 @@ use crate::conn::Conn;
 use crate::options::{EndpointOptions, EndpointUpdate};
 use crate::stats::Stats;
 use crate::status::{EndpointState, EndpointStatus};
+use crate::termination::Terminating;
 
 /// Where the bytes of an endpoint go.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ pub(crate) struct LocalEndpoint {
     pub(crate) number: u64,
     wanted: Mutex<Wanted>,
     sink: ArcSwap<Sink>,
+    tls: Option<Terminating>,
     place: watch::Sender<Place>,
     pub(crate) stats: Arc<Stats>,
     upstream_error: Mutex<Option<Error>>,
@@ -100,6 +102,7 @@ impl LocalEndpoint {
         Self {
             name: options.name.clone(),
             number,
+            tls: options.tls_termination.clone().map(Terminating::new),
             wanted: Mutex::new(Wanted {
                 options,
                 upstream,
@@ -134,6 +137,11 @@ impl LocalEndpoint {
     /// The PROXY header that its upstream gets.
     pub(crate) fn proxy_protocol(&self) -> Option<ProxyVersion> {
         self.wanted().options.proxy_protocol
+    }
+
+    /// The TLS of its clients that is terminated here.
+    pub(crate) fn tls(&self) -> Option<&Terminating> {
+        self.tls.as_ref()
     }
 
     pub(crate) fn sink(&self) -> Arc<Sink> {

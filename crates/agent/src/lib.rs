@@ -52,11 +52,13 @@ pub mod local_api;
 pub mod options;
 pub mod server;
 pub mod status;
+pub mod termination;
 
 mod agent;
 mod backoff;
 mod bindings;
 mod channels;
+mod client;
 mod conn;
 mod connection;
 mod dial;
@@ -82,3 +84,4 @@ pub use local_api::{LocalAddr, LocalApi, LocalApiConfig};
 pub use options::{EndpointOptions, EndpointUpdate};
 pub use server::{ConnectCas, ServerSources};
 pub use status::{ConnectionStats, EndpointState, EndpointStatus, SessionState, Status};
+pub use termination::{PemSource, TlsTermination};

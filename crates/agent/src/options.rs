@@ -7,6 +7,7 @@ use portcullis_model::endpoint::ProxyVersion;
 use portcullis_model::{Binding, Code, EndpointLimits, Error};
 
 use crate::defaults;
+use crate::termination::TlsTermination;
 
 /// An endpoint as it is asked for. Everything is optional; the default is a random public address.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,6 +37,8 @@ pub struct EndpointOptions {
     pub cidr_allow: Vec<String>,
     /// No clients from these networks.
     pub cidr_deny: Vec<String>,
+    /// TLS of clients that the agent terminates; none: bytes are passed on as they come.
+    pub tls_termination: Option<TlsTermination>,
 }
 
 impl EndpointOptions {
@@ -122,10 +125,18 @@ impl EndpointOptions {
         self
     }
 
+    /// Terminates clients' TLS here, so that the server sees no plain byte.
+    #[must_use]
+    pub fn tls_termination(mut self, tls: TlsTermination) -> Self {
+        self.tls_termination = Some(tls);
+        self
+    }
+
     /// Checks what can be checked without the server.
     ///
     /// # Errors
-    /// The code of the first rule that is broken: `PTC_URL_…`, `PTC_POLICY_…`, `PTC_CONFIG_INVALID`.
+    /// The code of the first rule that is broken: `PTC_URL_…`, `PTC_POLICY_…`, `PTC_CONFIG_INVALID`,
+    /// `PTC_CERTIFICATE_INVALID`.
     pub fn check(&self) -> Result<(), Error> {
         let too_long = [
             ("name", self.name.len(), defaults::NAME_BYTES_MAX),
@@ -147,6 +158,9 @@ impl EndpointOptions {
             ));
         }
         portcullis_model::url::parse(&self.url, self.binding)?;
+        if let Some(tls) = &self.tls_termination {
+            tls.check()?;
+        }
         self.policy_document().map(drop)
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum End {
     ClientGone,
     /// The channel broke before the bytes could flow.
     ChannelLost(Error),
+    /// The client's TLS could not be terminated.
+    Insecure(Error),
     /// The upstream did not take the client's first bytes.
     FirstBytes(Error),
     /// The relay came to its end.
@@ -49,6 +51,7 @@ impl End {
             Self::Refused(_) => "refused",
             Self::ClientGone => "client_gone",
             Self::ChannelLost(_) => "channel_lost",
+            Self::Insecure(_) => "tls_handshake",
             Self::FirstBytes(_) => "upstream_failed",
             Self::Relayed(RelayEnd::Finished { .. }) | Self::Returned => "finished",
             Self::Relayed(RelayEnd::Reset { by: Side::Client }) => "client_reset",
@@ -76,7 +79,10 @@ impl End {
     /// What went wrong, for the log.
     fn cause(&self) -> Option<String> {
         match self {
-            Self::Refused(error) | Self::ChannelLost(error) | Self::FirstBytes(error) => {
+            Self::Refused(error)
+            | Self::ChannelLost(error)
+            | Self::Insecure(error)
+            | Self::FirstBytes(error) => {
                 let internal = error
                     .internal
                     .as_ref()
@@ -122,7 +128,7 @@ impl Record {
     pub(crate) fn close(mut self, end: End) {
         if matches!(
             end,
-            End::Refused(_) | End::ChannelLost(_) | End::FirstBytes(_)
+            End::Refused(_) | End::ChannelLost(_) | End::Insecure(_) | End::FirstBytes(_)
         ) {
             self.books.failed();
         }

@@ -1,5 +1,7 @@
 //! The end-to-end tests: one binary, one module a subject. They drive the built product.
 
+mod acme;
+mod agent_tls;
 mod agents;
 mod api_client;
 mod api_tls;

@@ -70,6 +70,24 @@ pub const TLS_ALERT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const TLS_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that are read at a time, to be dropped, of what comes behind `close_notify`.
 pub const TLS_DISCARD_BYTES: usize = 512;
+/// Names that an ACME authority is asked for: one order each, some seconds apart.
+pub const ACME_NAMES_MAX: usize = 1000;
+/// One order of an ACME certificate, from the account to the chain.
+pub const ACME_ORDER_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long an ACME authority may take to look at a challenge, or to issue.
+pub const ACME_POLL_TIMEOUT: Duration = Duration::from_secs(120);
+/// Wait after the first order that failed. It doubles up to the next.
+pub const ACME_RETRY_FIRST: Duration = Duration::from_secs(60);
+/// Longest wait between orders that fail: public authorities count failures by the hour.
+pub const ACME_RETRY_MAX: Duration = Duration::from_secs(6 * 3600);
+/// Longest sleep between looks at what is due.
+pub const ACME_LOOK: Duration = Duration::from_secs(3600);
+/// One answer to a challenge's request.
+pub const ACME_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests that are answered at once while a challenge is under way.
+pub const ACME_ANSWERS_MAX: usize = 64;
+/// Bytes of the head of a challenge's request.
+pub const ACME_REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// Certificates of one chain or file of authorities.
 pub const PEM_CERTIFICATES_MAX: usize = 1024;
 /// Bytes that a link without TLS reads ahead of its frames: one system call brings many small frames, or
@@ -83,6 +101,8 @@ pub const TLS_READ_AHEAD_BYTES: usize = 60 * 1024;
 pub const LEAF_VALID_DAYS: i64 = 90;
 /// Days before its end when a leaf is issued anew.
 pub const LEAF_RENEW_DAYS: i64 = 30;
+/// Leaves of our own CA by the name that a client asks for, about 2 KiB each.
+pub const OWN_LEAVES_MAX: usize = 1000;
 /// Validity of our own CA, in days: thirty years. Agents pin its key, so it is not meant to change.
 pub const CA_VALID_DAYS: i64 = 30 * 365;
 /// Bytes of a file with certificates or keys; a system's bundle has about 220 KiB.

@@ -28,9 +28,11 @@ use crate::defaults::PEM_FILE_BYTES_MAX;
 use crate::files;
 use crate::socket::TcpConn;
 
+pub mod acme;
 mod authority;
 pub mod certificate;
 mod client;
+mod managed;
 mod terminate;
 mod verify;
 mod wire;
@@ -38,6 +40,7 @@ mod wire;
 pub use authority::CertAuthority;
 pub use client::client_config;
 pub(crate) use client::{Roots, upstream_config};
+pub use managed::Managed;
 pub use terminate::{
     ClientAuth, ClientVerification, Handshake, NotTerminated, ServerIdentity, Setup, Terminator,
     TlsServer, terminate,
@@ -331,7 +334,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     Ok(certificates)
 }
 
-fn read_pem(path: &Path) -> Result<Vec<u8>, Error> {
+/// The text of a PEM file, with a bound.
+///
+/// # Errors
+/// `PTC_CERTIFICATE_INVALID`, naming the file.
+pub fn read_pem(path: &Path) -> Result<Vec<u8>, Error> {
     match files::read(path, PEM_FILE_BYTES_MAX) {
         Ok(Some(pem)) => Ok(pem),
         Ok(None) => Err(invalid(path, &"there is no such file")),

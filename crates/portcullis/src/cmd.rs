@@ -12,6 +12,7 @@ pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod start;
 pub(crate) mod tcp;
+pub(crate) mod tls_flags;
 pub(crate) mod up;
 
 use std::future::Future;

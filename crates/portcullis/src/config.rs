@@ -3,6 +3,7 @@
 //!
 //! Must never: open a socket, or stop at the first error.
 
+pub(crate) mod acme;
 pub(crate) mod endpoints;
 pub(crate) mod hosts;
 pub(crate) mod reader;

@@ -4,6 +4,7 @@
 //! Must never: know a command line; `cmd/server.rs` and `cmd/up.rs` do.
 
 pub(crate) mod announce;
+mod certificates;
 pub(crate) mod data_dir;
 pub(crate) mod public_host;
 mod seals;
@@ -26,6 +27,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::config::{ApiTls, ServerConfig};
+use crate::node::certificates::Certificates;
 use crate::node::data_dir::DataDir;
 use crate::{defaults, environment};
 
@@ -70,6 +72,7 @@ pub(crate) struct Server {
     pub(crate) direct: Vec<Direct>,
     data: DataDir,
     registry: Registry,
+    certificates: Certificates,
     edge: Arc<EdgeHandle>,
     control: ControlHandle,
 }
@@ -113,6 +116,7 @@ impl Server {
             data,
             registry,
             host,
+            certificates,
             ..
         } = ground;
         Ok(Self {
@@ -125,6 +129,7 @@ impl Server {
             direct,
             data,
             registry,
+            certificates,
             edge,
             control,
         })
@@ -160,6 +165,7 @@ impl Server {
     /// Ends the API and gives up what this node holds in the store.
     pub(crate) async fn close(self) {
         self.control.shutdown(defaults::API_SHUTDOWN_GRACE).await;
+        self.certificates.stop().await;
         if let Err(error) = self.registry.close().await {
             tracing::warn!(code = %error.code, "the store was not told of the end: {}", error.message);
         }
@@ -210,6 +216,7 @@ struct Ground {
     registry: Registry,
     bootstrap: Bootstrap,
     authority: CertAuthority,
+    certificates: Certificates,
 }
 
 impl Ground {
@@ -232,6 +239,8 @@ impl Ground {
         let bootstrap = registry.bootstrap().await?;
         seals::reseal(&registry).await?;
         let authority = CertAuthority::load_or_create(data.path(), &master)?;
+        let acme = config.acme.as_ref();
+        let certificates = Certificates::start(acme, data.path(), &master, &authority, &host)?;
         Ok(Self {
             data,
             host,
@@ -239,6 +248,7 @@ impl Ground {
             registry,
             bootstrap,
             authority,
+            certificates,
         })
     }
 
@@ -251,9 +261,8 @@ impl Ground {
         let (names, ips) = certificate_names(&self.host);
         let tls = tls::server_config(&self.authority, &names, &ips, Purpose::Agents)?;
         let mut edge = EdgeConfig::new(config.agents_listen, tls);
-        let own = tls::server_config(&self.authority, &names, &ips, Purpose::Http)?;
         // For `terminate-tls` where the account has no certificate for the name.
-        edge.certificates = Some(Arc::clone(&own.cert_resolver));
+        edge.certificates = Some(Arc::clone(&self.certificates.resolver) as _);
         let settings = settings::edge(config, edge, &self.node, &self.host);
         Edge::start(settings, self.registry.clone(), records, data).await
     }

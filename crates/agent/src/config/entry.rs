@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::EndpointEntry;
 use super::reader::Section;
+use super::termination::termination;
 use crate::defaults;
 use crate::options::EndpointOptions;
 use crate::policy_text;
@@ -59,15 +60,15 @@ pub(super) fn endpoint(
         ephemeral: section.flag("ephemeral").unwrap_or_default(),
         cidr_allow: cidrs(&section, "cidr_allow"),
         cidr_deny: cidrs(&section, "cidr_deny"),
+        tls_termination: section
+            .child("agent_tls_termination")
+            .and_then(|tls| termination(tls, files)),
     };
     if section.value("inspect").is_some() {
         notes.push(format!(
             "{} has no effect: connections are inspected at the server",
             section.at("inspect")
         ));
-    }
-    if section.value("agent_tls_termination").is_some() {
-        section.problem("agent_tls_termination", "is not possible on a tcp endpoint");
     }
     check_policy(&section, &options);
     section.finish(&[

@@ -35,6 +35,33 @@ pub(crate) fn anchor_paths(document: &mut Value, dir: &Path) {
     let endpoints = top.get_mut("endpoints").and_then(Value::as_array_mut);
     for entry in endpoints.into_iter().flatten() {
         anchor(entry, "traffic_policy_file", dir, &[]);
+        if let Some(tls) = entry.get_mut("agent_tls_termination") {
+            anchor_pem(tls, dir);
+        }
+    }
+}
+
+/// Files of certificates and keys, unless the text itself is there.
+fn anchor_pem(tls: &mut Value, dir: &Path) {
+    for key in ["server_certificate", "server_private_key"] {
+        if tls[key]
+            .as_str()
+            .is_some_and(|text| !text.contains("-----BEGIN"))
+        {
+            anchor(tls, key, dir, &[]);
+        }
+    }
+    let authorities = tls.get_mut("mutual_tls_certificate_authorities");
+    for authority in authorities
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if let Value::String(text) = authority
+            && !text.contains("-----BEGIN")
+        {
+            *text = dir.join(&*text).display().to_string();
+        }
     }
 }
 

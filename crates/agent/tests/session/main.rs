@@ -6,6 +6,7 @@ mod endpoints;
 mod local_api;
 mod sdk;
 mod sessions;
+mod tls;
 
 use std::time::Duration;
 

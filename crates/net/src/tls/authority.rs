@@ -261,7 +261,7 @@ impl OwnLeaf {
         })
     }
 
-    fn current(&self, now: i64) -> Arc<CertifiedKey> {
+    pub(super) fn current(&self, now: i64) -> Arc<CertifiedKey> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         if now < current.renew_at {
             return Arc::clone(&current.key);

@@ -76,6 +76,13 @@ pub struct Terminator {
     config: Arc<ServerConfig>,
 }
 
+impl Terminator {
+    /// Whether both are of one [`Terminator::new`].
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
 impl fmt::Debug for Terminator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Terminator")

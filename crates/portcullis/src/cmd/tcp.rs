@@ -10,6 +10,7 @@ use portcullis_net::upstream::Upstream;
 
 use super::api::endpoints::{Limits, fetch};
 use super::block_on;
+use super::tls_flags::TlsFlags;
 use crate::agent_process::{self, AgentArgs, Patience, Work, deprecated};
 use crate::failure::Failure;
 
@@ -63,6 +64,8 @@ pub(crate) struct Args {
     /// Give a random address back when the endpoint closes.
     #[arg(long)]
     ephemeral: bool,
+    #[command(flatten)]
+    tls: TlsFlags,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -135,10 +138,11 @@ async fn entry(args: Args) -> Result<EndpointEntry, Failure> {
         ephemeral: args.ephemeral,
         cidr_allow: args.cidr_allow,
         cidr_deny: args.cidr_deny,
+        tls_termination: args.tls.termination(),
     };
     Ok(EndpointEntry {
         options,
-        upstream: args.upstream,
+        upstream: args.tls.upstream(args.upstream)?,
     })
 }
 

@@ -14,6 +14,7 @@ use portcullis_net::socket::check_congestion;
 use portcullis_store::settings::{PortRange, PortRanges};
 use serde::Serialize;
 
+use super::acme::{self, AcmeSettings};
 use super::endpoints::{self, DirectEndpoint};
 use super::hosts::{self, HostConfig, IpPool};
 use super::reader::{Findings, Section, document};
@@ -143,6 +144,8 @@ pub(crate) struct ServerConfig {
     #[serde(serialize_with = "whole_span")]
     pub(crate) address_rest: Duration,
     pub(crate) endpoints: Vec<DirectEndpoint>,
+    #[serde(rename = "tls.acme")]
+    pub(crate) acme: Option<AcmeSettings>,
     #[serde(rename = "log.format")]
     pub(crate) log_format: Option<LogFormat>,
     #[serde(rename = "log.level")]
@@ -181,6 +184,7 @@ impl Default for ServerConfig {
             name_servers: Vec::new(),
             address_rest: defaults::ADDRESS_REST,
             endpoints: Vec::new(),
+            acme: None,
             log_format: None,
             log_level: None,
         }
@@ -237,6 +241,10 @@ impl ServerConfig {
     /// # Errors
     /// `PTC_CERTIFICATE_INVALID`.
     pub(crate) fn check_files(&self) -> Result<(), Error> {
+        if let Some(path) = self.acme.as_ref().and_then(|acme| acme.ca_file.as_ref()) {
+            let pem = portcullis_net::tls::read_pem(path)?;
+            portcullis_net::tls::certificate::pem_chain(&pem)?;
+        }
         if let Some(ApiTls::Files { cert, key }) = &self.api_tls {
             portcullis_net::tls::server_config_from_files(
                 cert,
@@ -347,6 +355,7 @@ fn read(mut top: Section, base: &Path) -> ServerConfig {
             .duration("address_rest")
             .unwrap_or(fallback.address_rest),
         endpoints: endpoints::endpoints(&mut top, base),
+        acme: acme::acme(&mut top, base),
         ..fallback
     };
     listen(&mut top, &mut config);

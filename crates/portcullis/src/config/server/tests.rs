@@ -55,6 +55,16 @@ limits:
   drain_timeout: 30s
 trusted_proxies: [10.0.0.0/8, 192.0.2.9]
 resolver: { servers: [192.0.2.53, "[2001:db8::53]:5353"] }
+tls:
+  acme:
+    directory: https://acme.example.com/directory
+    email: ops@example.com
+    challenge: http-01
+    http_port: 80
+    tls_port: 443
+    names: [db.example.com]
+    ca_file: acme-ca.pem
+    terms_agreed: true
 address_rest: 24h
 endpoints:
   - name: db
