@@ -61,6 +61,8 @@ pub struct ControlConfig {
     pub version: String,
     /// Whether `/metrics` is there.
     pub metrics: bool,
+    /// Whether IP restrictions of type `api` are asked. Off is for who has locked themselves out.
+    pub ip_restrictions: bool,
     /// Requests of one key in a rolling minute; 0: no limit.
     pub rate_limit_per_minute: u32,
     /// Requests of one key at once; 0: no limit.
@@ -90,6 +92,7 @@ impl ControlConfig {
             region: region.into(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             metrics: true,
+            ip_restrictions: true,
             rate_limit_per_minute: defaults::RATE_LIMIT_PER_MINUTE,
             concurrency_max: defaults::CONCURRENCY_MAX,
             body_bytes_max: defaults::BODY_BYTES_MAX,

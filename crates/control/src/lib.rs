@@ -8,6 +8,7 @@
 mod app;
 pub mod config;
 pub mod defaults;
+mod material;
 mod openapi;
 mod resources;
 mod router;

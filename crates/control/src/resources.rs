@@ -5,13 +5,16 @@
 mod accounts;
 mod addresses;
 mod api_keys;
+mod certificate_authorities;
 mod connections;
 mod credentials;
 mod endpoints;
 mod ip_policies;
 mod ip_policy_rules;
+mod ip_restrictions;
 mod sessions;
 pub(crate) mod system;
+mod tls_certificates;
 mod tunnels;
 mod vault_secrets;
 mod vaults;
@@ -78,6 +81,28 @@ pub(crate) fn private() -> OpenApiRouter<App> {
             vault_secrets::get,
             vault_secrets::update,
             vault_secrets::delete
+        ))
+        // TLS material and restrictions
+        .routes(routes!(
+            certificate_authorities::list,
+            certificate_authorities::create
+        ))
+        .routes(routes!(
+            certificate_authorities::get,
+            certificate_authorities::update,
+            certificate_authorities::delete
+        ))
+        .routes(routes!(tls_certificates::list, tls_certificates::create))
+        .routes(routes!(
+            tls_certificates::get,
+            tls_certificates::update,
+            tls_certificates::delete
+        ))
+        .routes(routes!(ip_restrictions::list, ip_restrictions::create))
+        .routes(routes!(
+            ip_restrictions::get,
+            ip_restrictions::update,
+            ip_restrictions::delete
         ))
 }
 

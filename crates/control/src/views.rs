@@ -6,11 +6,13 @@
 pub(crate) mod account;
 pub(crate) mod address;
 pub(crate) mod api_key;
+pub(crate) mod certificate;
 pub(crate) mod connection;
 pub(crate) mod credential;
 pub(crate) mod endpoint;
 pub(crate) mod endpoint_requests;
 pub(crate) mod ip_policy;
+pub(crate) mod ip_restriction;
 pub(crate) mod limits;
 pub(crate) mod problem;
 pub(crate) mod session;
@@ -18,8 +20,8 @@ pub(crate) mod system;
 pub(crate) mod tunnel;
 pub(crate) mod vault;
 
-use portcullis_model::{AccountId, Code};
-use serde::Serialize;
+use portcullis_model::{AccountId, Code, Secret};
+use serde::{Deserialize as _, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
 use crate::web::{Links, Refusal};
@@ -81,4 +83,13 @@ pub(crate) fn check_owner(owner_id: Option<&str>, account: &AccountId) -> Result
 /// A required text of a creation.
 pub(crate) fn required(name: &str, value: Option<String>) -> Result<String, Refusal> {
     value.ok_or_else(|| Refusal::new(Code::ApiMissingField, format!("`{name}` is required")))
+}
+
+/// Reads a text that is secret; the error for anything else does not repeat it, as serde's own would.
+pub(crate) fn unshown<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
+    match serde_json::Value::deserialize(from)? {
+        serde_json::Value::Null => Ok(None),
+        serde_json::Value::String(text) => Ok(Some(Secret::new(text))),
+        _ => Err(de::Error::custom("expected a string")),
+    }
 }

@@ -9,7 +9,9 @@ the sessions and tunnels are read and acted upon too; without one their lists ar
 verbs are called on an id that isn't there. The last lines stop the agent's session, so run it last.
 """
 
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
@@ -260,6 +262,88 @@ def check_secrets(client, base):
     vault.delete()
 
 
+def pem(kind):
+    """A key and a certificate made by openssl: of an authority, or of a server that it has issued."""
+    with tempfile.TemporaryDirectory() as place:
+        new = "openssl req -newkey rsa:2048 -nodes -days 30 -batch"
+        ca = f"{new} -x509 -subj /CN=check-ca -keyout ca.key -out ca.pem"
+        leaf = f"{new} -x509 -CA ca.pem -CAkey ca.key -subj /CN=check/O=Example/L=Berlin/C=DE -keyout leaf.key -out leaf.pem"
+        leaf += " -addext subjectAltName=DNS:check.example.com,DNS:*.check.example.com,IP:192.0.2.7"
+        leaf += " -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=serverAuth"
+        for command in (ca, leaf):
+            subprocess.run(command.split(), cwd=place, check=True, capture_output=True)
+
+        def text(name):
+            with open(f"{place}/{name}") as file:
+                return file.read()
+
+        if kind == "ca":
+            return text("ca.pem"), text("ca.key")
+        return text("leaf.pem") + text("ca.pem"), text("leaf.key")
+
+
+def check_certificate_authorities(client, base):
+    ca, key = pem("ca")
+
+    def create():
+        made = client.certificate_authorities.create(ca_pem=ca, description="check", metadata="m")
+        assert made.ca_pem == ca and made.subject_common_name == "check-ca", made
+        assert made.not_before < made.not_after, made
+        return made
+
+    drive("certificate_authorities", client.certificate_authorities, create, {"description": "changed", "metadata": "n"})
+    leaf, _ = pem("leaf")
+    for wrong in ("nonsense", leaf, ca + key):
+        refused(lambda: client.certificate_authorities.create(ca_pem=wrong), 400)
+    ok("certificate_authorities", "create-refused")
+
+
+def check_tls_certificates(client, base):
+    chain, key = pem("leaf")
+    _, another = pem("leaf")
+
+    def create():
+        made = client.tls_certificates.create(certificate_pem=chain, private_key_pem=key, description="check", metadata="m")
+        assert "PRIVATE KEY" not in repr(vars(made)), made
+        assert made.subject_common_name == "check" and made.issuer_common_name == "check-ca", made
+        assert made.subject_organization == "Example" and made.subject_country == "DE", made
+        names = made.subject_alternative_names
+        assert names.dns_names == ["check.example.com", "*.check.example.com"] and names.ips == ["192.0.2.7"], vars(names)
+        assert made.private_key_type == "rsa" and made.extended_key_usages == ["server_auth"], made
+        assert made.serial_number and made.issued_at is None, made
+        return made
+
+    drive("tls_certificates", client.tls_certificates, create, {"description": "changed", "metadata": "n"})
+    create_certificate = client.tls_certificates.create
+    refused(lambda: create_certificate(certificate_pem=chain, private_key_pem=another), 400)
+    refused(lambda: create_certificate(certificate_pem="x", private_key_pem=key), 400)
+    refused(lambda: create_certificate(certificate_pem=chain, private_key_pem=""), 400)
+    ok("tls_certificates", "create-refused")
+
+
+def check_ip_restrictions(client, base):
+    policy = client.ip_policies.create(description="check restrictions")
+    client.ip_policy_rules.create(cidr="192.0.2.0/24", ip_policy_id=policy.id, action="allow")
+    create_restriction = client.ip_restrictions.create
+
+    def create():
+        made = create_restriction(type="dashboard", ip_policy_ids=[policy.id], description="check", metadata="m")
+        assert made.type == "dashboard" and made.enforced is False, made
+        read_ref(made.ip_policies[0], policy.id, base)
+        return made
+
+    drive("ip_restrictions", client.ip_restrictions, create, {"description": "changed", "enforced": True})
+    refused(lambda: create_restriction(type="nonsense", ip_policy_ids=[policy.id]), 400)
+    refused(lambda: create_restriction(type="agent", ip_policy_ids=[]), 400)
+    refused(lambda: create_restriction(type="agent", ip_policy_ids=[f"ipp_{KSUID}"]), 404)
+    ok("ip_restrictions", "create-refused")
+    made = create()
+    refused(lambda: client.ip_policies.delete(policy.id), 409, "ERR_NGROK_1420")
+    made.delete()
+    policy.delete()
+    ok("ip_restrictions", "keeps-its-policies")
+
+
 def check_tunnels(client, base):
     tunnels = list(client.tunnels.list())
     ok("tunnels", "list")
@@ -324,6 +408,9 @@ def main():
         check_endpoints,
         check_vaults,
         check_secrets,
+        check_certificate_authorities,
+        check_tls_certificates,
+        check_ip_restrictions,
         check_tunnels,
         check_tunnel_sessions,
     ]

@@ -33,7 +33,7 @@ use crate::policy_state::Held;
 use crate::reads::Waiting;
 use crate::route::Tries;
 use crate::world::Known;
-use crate::{limits, route, source};
+use crate::{limits, restrict, route, source};
 
 /// The record of a client connection.
 pub(crate) type Record = portcullis_telemetry::Record<Bytes>;
@@ -175,6 +175,7 @@ async fn establish(
         let (id, account) = (&entry.endpoint.id, &entry.endpoint.account);
         let own = entry.endpoint.limits;
         record.set_entry(Arc::clone(&entry.endpoint) as SharedEndpoint);
+        restrict::endpoints(&snapshot, account, source.client.ip())?;
         let caps = limits::caps(server, snapshot.plan(account), &own);
         *admitted = None; // it does not stand in its own way
         let place = match node.admission.admit(id, account, source.client.ip(), caps) {

@@ -23,6 +23,7 @@ mod pace;
 mod policy_state;
 mod reads;
 mod refusal;
+mod restrict;
 mod route;
 mod session;
 mod sessions;

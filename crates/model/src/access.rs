@@ -1,11 +1,11 @@
-//! Who may connect, by address: IP policies and their rules. An address is allowed where some rule that
-//! allows holds it and none that denies does.
+//! Who may connect, by address: IP policies, their rules, and the restrictions that use them for a whole
+//! account. An address is allowed where some rule that allows holds it and none that denies does.
 
 pub use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::id::{AccountId, IpPolicyId, IpPolicyRuleId};
+use crate::id::{AccountId, IpPolicyId, IpPolicyRuleId, IpRestrictionId};
 
 /// Networks under one id, which policies of endpoints name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,50 @@ pub enum RestrictionKind {
     Agent,
     /// Clients of all endpoints.
     Endpoints,
+}
+
+impl RestrictionKind {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Dashboard, Self::Api, Self::Agent, Self::Endpoints];
+
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dashboard => "dashboard",
+            Self::Api => "api",
+            Self::Agent => "agent",
+            Self::Endpoints => "endpoints",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] writes.
+    pub fn read(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// What an account lets in by address, for one of its ways in. Where it has several of one kind, each has to
+/// let an address in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IpRestriction {
+    /// `ipx_…`
+    pub id: IpRestrictionId,
+    /// The owner.
+    pub account: AccountId,
+    /// What it is for, for good.
+    pub kind: RestrictionKind,
+    /// Else what it would refuse is only logged.
+    pub enforced: bool,
+    /// The policies whose rules count, together; never none.
+    pub policies: Vec<IpPolicyId>,
+    /// At most 255 bytes.
+    #[serde(default)]
+    pub description: String,
+    /// At most 4,096 bytes.
+    #[serde(default)]
+    pub metadata: String,
+    /// When it was made.
+    pub created_at: Timestamp,
 }
 
 /// One network of an IP policy. A policy has a network at most once.
@@ -116,5 +160,15 @@ mod tests {
         );
         assert_eq!(IpAction::read("allow"), Some(IpAction::Allow));
         assert_eq!(IpAction::read("Allow"), None);
+    }
+
+    #[test]
+    fn the_kinds_of_restrictions_are_stored_as_the_api_writes_them() {
+        for kind in RestrictionKind::ALL {
+            let stored = serde_json::to_string(&kind).expect("plain data");
+            assert_eq!(stored, format!("\"{}\"", kind.as_str()));
+            assert_eq!(RestrictionKind::read(kind.as_str()), Some(kind));
+        }
+        assert_eq!(RestrictionKind::read("API"), None);
     }
 }

@@ -173,7 +173,7 @@ catalogue! {
     // IP policies
     IpPolicyNotFound "PTC_IP_POLICY_NOT_FOUND" ngrok 1402 http 404 exit EXIT_FAILURE: "no such IP policy" => "List them with `portcullis api ip-policies list`.";
     IpPolicyLimit "PTC_IP_POLICY_LIMIT" ngrok 1410 http 403 exit EXIT_DENIED: "the account has as many IP policies as the server allows" => "Delete one that nothing uses.";
-    IpPolicyInUse "PTC_IP_POLICY_IN_USE" ngrok 1420 http 409 exit EXIT_CONFLICT: "an endpoint's traffic policy still uses the IP policy" => "Take it out of the policies of the endpoints in the message first.";
+    IpPolicyInUse "PTC_IP_POLICY_IN_USE" ngrok 1420 http 409 exit EXIT_CONFLICT: "an endpoint's traffic policy or an IP restriction still uses the IP policy" => "Take it out of what the message names first.";
     IpRuleInvalid "PTC_IP_RULE_INVALID" ngrok 1406 http 400 exit EXIT_FAILURE: "the rule's CIDR cannot be read" => "Write a network's base address and mask, such as 10.0.0.0/8.";
     IpRuleMaskMissing "PTC_IP_RULE_MASK_MISSING" ngrok 1413 http 400 exit EXIT_FAILURE: "the rule's CIDR has no mask" => "Write it as the message proposes.";
     IpRuleNotBase "PTC_IP_RULE_NOT_BASE" ngrok 1409 http 400 exit EXIT_FAILURE: "the rule's CIDR is not the base address of its network" => "Write it as the message proposes.";

@@ -124,7 +124,8 @@ impl Client {
         serde_json::from_str(&text).map_err(|_| not_ours(&self.url, status).into())
     }
 
-    /// Fetches a list: one page when the caller pages by hand, else all of it.
+    /// Fetches a list: one page when the caller pages by hand, else all of it, as far as
+    /// [`defaults::PAGES_MAX`] goes.
     ///
     /// # Errors
     /// As [`call`](Self::call).
@@ -139,26 +140,18 @@ impl Client {
                 )
                 .await;
         }
-        let mut items = Vec::new();
-        let mut before = None;
-        for _ in 0..defaults::PAGES_MAX {
-            let query = page.query(Some(defaults::PAGE_ITEMS), before.take());
-            let answer = self.call(Method::GET, path, &query, None).await?;
-            if let Some(Value::Array(found)) = answer.get(key) {
-                items.extend(found.iter().cloned());
-            }
-            before = next_page(&answer);
-            if before.is_none() {
-                break;
-            }
-        }
+        let fetch = async |before| {
+            let query = page.query(Some(defaults::PAGE_ITEMS), before);
+            self.call(Method::GET, path, &query, None).await
+        };
+        let (items, next) = all_pages(key, defaults::PAGES_MAX, fetch).await?;
         let mut whole = Map::new();
         whole.insert(key.to_owned(), Value::Array(items));
         whole.insert(
             "uri".to_owned(),
             Value::String(format!("{}{path}", self.url)),
         );
-        whole.insert("next_page_uri".to_owned(), Value::Null);
+        whole.insert("next_page_uri".to_owned(), next);
         Ok(Value::Object(whole))
     }
 
@@ -205,6 +198,30 @@ impl Page {
         let filter = self.filter.clone().map(|filter| ("filter", filter));
         limit.into_iter().chain(before).chain(filter).collect()
     }
+}
+
+/// The items of all pages, `most` of them; and, where it stops there, the URL at which the rest begins.
+async fn all_pages(
+    key: &str,
+    most: u32,
+    mut fetch: impl AsyncFnMut(Option<String>) -> Result<Value, Failure>,
+) -> Result<(Vec<Value>, Value), Failure> {
+    let (mut items, mut before) = (Vec::new(), None);
+    for fetched in 1..=most {
+        let mut answer = fetch(before.take()).await?;
+        if let Some(Value::Array(found)) = answer.get_mut(key) {
+            items.append(found);
+        }
+        before = next_page(&answer);
+        if before.is_some() && fetched == most {
+            let next = answer.get("next_page_uri").cloned();
+            return Ok((items, next.unwrap_or_default()));
+        }
+        if before.is_none() {
+            break;
+        }
+    }
+    Ok((items, Value::Null))
 }
 
 /// The `before_id` of a list's next page, if there is one. It need not be the last item's: with a filter the
@@ -342,6 +359,24 @@ mod tests {
             "nonsense",
         ] {
             assert!(checked_url(&access(url)).is_err(), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_stops_at_its_bound_says_where_the_rest_begins() {
+        let pages = |count: u32| {
+            async move |before: Option<String>| -> Result<Value, Failure> {
+                let at: u32 = before.map_or(0, |id| id.parse().expect("ours"));
+                let next = (at + 1 < count)
+                    .then(|| format!("http://127.0.0.1:7480/keys?before_id={}&limit=100", at + 1));
+                Ok(serde_json::json!({"keys": [{"id": at}], "next_page_uri": next}))
+            }
+        };
+        for (count, most, items, next) in [(1, 3, 1, None), (3, 3, 3, None), (4, 3, 3, Some("3"))] {
+            let (found, uri) = all_pages("keys", most, pages(count)).await.unwrap();
+            assert_eq!(found.len(), items);
+            let uri = serde_json::json!({"next_page_uri": uri});
+            assert_eq!(next_page(&uri).as_deref(), next, "{count}");
         }
     }
 

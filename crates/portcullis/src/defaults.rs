@@ -33,6 +33,8 @@ pub(crate) const POLICY_FILE_BYTES_MAX: u64 = 1 << 20;
 pub(crate) const RULES_FILE_BYTES_MAX: u64 = 8 << 20;
 /// Largest file that is taken as a secret's value: what the API takes, and a line end.
 pub(crate) const SECRET_FILE_BYTES_MAX: u64 = 16 * 1024 + 2;
+/// Largest file that is taken as certificates or a private key: what the API takes, and room.
+pub(crate) const PEM_FILE_BYTES_MAX: u64 = 128 * 1024;
 /// How often the live status is drawn again.
 pub(crate) const LIVE_REFRESH: Duration = Duration::from_millis(500);
 /// Bytes of log lines that wait to be written: some 20,000 lines. Further ones are dropped and counted.

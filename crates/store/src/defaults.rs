@@ -46,6 +46,24 @@ pub const VAULTS_MAX: usize = 100;
 pub const VAULT_SECRETS_MAX: usize = 500;
 /// Secrets that one write seals anew: with the largest values 2 MiB of records.
 pub const RESEAL_PER_WRITE_MAX: usize = 64;
+/// Certificate authorities of one account.
+pub const CERTIFICATE_AUTHORITIES_MAX: usize = 100;
+/// Bytes of the certificates of one authority: some thirty certificates. All of an account's together are
+/// twice in memory, so at most 12.8 MB.
+pub const CERTIFICATE_AUTHORITY_BYTES_MAX: usize = 64 * 1024;
+/// TLS certificates of one account.
+pub const TLS_CERTIFICATES_MAX: usize = 500;
+/// Bytes of a chain of certificates: a usual one has 4 to 8 KiB. All of an account's together, with their keys,
+/// are twice in memory, so at most 48 MB; five hundred usual ones cost every node 8 MB.
+pub const TLS_CERTIFICATE_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a private key in PEM: one of RSA with 8,192 bits has 6,400.
+pub const PRIVATE_KEY_BYTES_MAX: usize = 16 * 1024;
+/// Host names and addresses of one certificate that are looked at: public authorities put in a hundred.
+pub const CERTIFICATE_NAMES_MAX: usize = 500;
+/// IP restrictions of one account.
+pub const IP_RESTRICTIONS_MAX: usize = 100;
+/// IP policies of one restriction.
+pub const RESTRICTION_POLICIES_MAX: usize = 50;
 /// Characters of an account's name.
 pub const NAME_CHARS_MAX: usize = 64;
 /// Characters of an endpoint's name: room for `namespace/name` of Kubernetes.

@@ -5,7 +5,10 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 
-use portcullis_model::id::{IpPolicyId, IpPolicyRuleId, SecretId, VaultId};
+use portcullis_model::id::{
+    CertificateAuthorityId, IpPolicyId, IpPolicyRuleId, IpRestrictionId, SecretId,
+    TlsCertificateId, VaultId,
+};
 use portcullis_model::{
     AccountId, AddrId, AgentId, ApiKeyId, Binding, CredentialId, Endpoint, EndpointId, EndpointUrl,
     SessionId,
@@ -17,10 +20,10 @@ pub(crate) const FIRST_ACCOUNT: &str = "meta/first_account";
 pub(crate) const ADMIN_KEYS: &str = "admin/";
 
 /// The kinds of records that accounts own, for "all of an account's".
-pub(crate) const OWNED: [&str; 10] = [
+pub(crate) const OWNED: [&str; 13] = [
     "key", "cred", "addr", "endpoint", "session", "agent", // what connects, and where
-    "ipp", "ipr", // IP policies
-    "vault", "secret",
+    "ipp", "ipr", "ipx", // who may, by address
+    "vault", "secret", "ca", "cert",
 ];
 
 /// Keys of one kind of one account.
@@ -72,6 +75,18 @@ pub(crate) fn ip_policy(account: &AccountId, id: &IpPolicyId) -> String {
 /// Rules stand under their policy.
 pub(crate) fn ip_rule(account: &AccountId, policy: &IpPolicyId, id: &IpPolicyRuleId) -> String {
     format!("ipr/{account}/{policy}/{id}")
+}
+
+pub(crate) fn ip_restriction(account: &AccountId, id: &IpRestrictionId) -> String {
+    record("ipx", account, id)
+}
+
+pub(crate) fn certificate_authority(account: &AccountId, id: &CertificateAuthorityId) -> String {
+    record("ca", account, id)
+}
+
+pub(crate) fn tls_certificate(account: &AccountId, id: &TlsCertificateId) -> String {
+    record("cert", account, id)
 }
 
 pub(crate) fn vault(account: &AccountId, id: &VaultId) -> String {

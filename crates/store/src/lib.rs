@@ -44,3 +44,9 @@ pub use sqlite::SqliteStore;
 // Vaults and secrets
 pub use requests::{NewSecret, NewVault, SecretUpdate, VaultOf, VaultUpdate};
 pub use snapshot::SecretEntry;
+
+// TLS material and restrictions
+pub use requests::{
+    IpRestrictionUpdate, NewCertificateAuthority, NewIpRestriction, NewTlsCertificate, TextsUpdate,
+};
+pub use snapshot::{AuthorityEntry, CertificateEntry};

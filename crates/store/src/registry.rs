@@ -26,6 +26,10 @@ mod takeover;
 mod secret_uses;
 mod vaults;
 
+// TLS material and restrictions
+mod certificates;
+mod restrictions;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 

@@ -4,10 +4,12 @@
 
 use std::net::IpAddr;
 
+use portcullis_model::access::RestrictionKind;
 use portcullis_model::endpoint::ProxyVersion;
 use portcullis_model::id::{IpPolicyId, VaultId};
 use portcullis_model::{
-    AddressKind, AgentId, ApiKeyId, Binding, CredentialId, EndpointLimits, IpAction, Secret,
+    AddressKind, AgentId, ApiKeyId, Binding, CertificateSummary, CredentialId, EndpointLimits,
+    IpAction, Secret,
 };
 
 /// An account to make.
@@ -357,6 +359,75 @@ pub struct SecretUpdate {
     pub name: Option<String>,
     /// The new value; policies read it from their next connection on.
     pub value: Option<Secret>,
+    /// At most 255 bytes.
+    pub description: Option<String>,
+    /// At most 4,096 bytes.
+    pub metadata: Option<String>,
+}
+
+// TLS material and restrictions
+
+/// A certificate authority to make, read and checked by the caller.
+#[derive(Debug, Clone)]
+pub struct NewCertificateAuthority {
+    /// One or more certificates, all of authorities.
+    pub pem: String,
+    /// What the first says.
+    pub says: CertificateSummary,
+    /// At most 255 bytes.
+    pub description: String,
+    /// At most 4,096 bytes.
+    pub metadata: String,
+}
+
+/// A TLS certificate to make, read and checked by the caller.
+#[derive(Debug, Clone)]
+pub struct NewTlsCertificate {
+    /// The chain, leaf first.
+    pub pem: String,
+    /// The leaf's private key in PEM.
+    pub private_key: Secret,
+    /// `rsa`, `ecdsa` or `ed25519`.
+    pub private_key_type: String,
+    /// What the leaf says.
+    pub says: CertificateSummary,
+    /// At most 255 bytes.
+    pub description: String,
+    /// At most 4,096 bytes.
+    pub metadata: String,
+}
+
+/// Changes to the texts of a certificate authority or a TLS certificate; all else is what it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextsUpdate {
+    /// At most 255 bytes.
+    pub description: Option<String>,
+    /// At most 4,096 bytes.
+    pub metadata: Option<String>,
+}
+
+/// An IP restriction to make.
+#[derive(Debug, Clone)]
+pub struct NewIpRestriction {
+    /// What it is for.
+    pub kind: RestrictionKind,
+    /// Else what it would refuse is only logged.
+    pub enforced: bool,
+    /// The policies whose rules count; at least one.
+    pub policies: Vec<IpPolicyId>,
+    /// At most 255 bytes.
+    pub description: String,
+    /// At most 4,096 bytes.
+    pub metadata: String,
+}
+
+/// Changes to an IP restriction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IpRestrictionUpdate {
+    /// Whether it refuses.
+    pub enforced: Option<bool>,
+    /// Replaces all its policies; at least one.
+    pub policies: Option<Vec<IpPolicyId>>,
     /// At most 255 bytes.
     pub description: Option<String>,
     /// At most 4,096 bytes.

@@ -5,8 +5,11 @@
 //! Must never: change after it was published, or block.
 
 mod apply;
+mod certificates;
 mod index;
 mod ip;
+mod owned;
+mod restrictions;
 mod table;
 mod vaults;
 
@@ -15,20 +18,19 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use portcullis_model::access::RestrictionKind;
-use portcullis_model::access::{IpPolicy, IpPolicyRule};
-use portcullis_model::id::{
-    CertificateAuthorityId, IpPolicyId, IpPolicyRuleId, IpRestrictionId, TlsCertificateId,
-};
+use portcullis_model::access::{IpPolicy, IpPolicyRule, IpRestriction};
+use portcullis_model::id::{IpPolicyId, IpPolicyRuleId, IpRestrictionId};
 use portcullis_model::{
     Account, AccountId, AddrId, AddressKind, AgentId, ApiKey, ApiKeyId, Binding, Credential,
     CredentialId, Endpoint, EndpointId, EndpointUrl, Error, Plan, ReservedAddr, SessionId,
-    Timestamp, TunnelSession,
+    TunnelSession,
 };
 use portcullis_policy::Policy;
 
 use crate::records::{AgentRecord, Claim};
 use crate::settings::Settings;
+pub use certificates::{AuthorityEntry, CertificateEntry, CertificatePem};
+use owned::Owned;
 pub(crate) use table::Table;
 pub use vaults::SecretEntry;
 
@@ -58,25 +60,6 @@ impl Deref for EndpointEntry {
     type Target = Endpoint;
     fn deref(&self) -> &Endpoint {
         &self.record
-    }
-}
-
-/// A certificate with its private key.
-pub struct CertificatePem {
-    /// Its record.
-    pub id: TlsCertificateId,
-    /// Leaf first.
-    pub certificate: Arc<str>,
-    /// PEM, in the clear.
-    pub private_key: Arc<str>,
-}
-
-/// Without the key.
-impl std::fmt::Debug for CertificatePem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CertificatePem")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
     }
 }
 
@@ -113,8 +96,8 @@ pub struct Snapshot {
     endpoints: Table<EndpointId, EndpointEntry>,
     sessions: Table<SessionId, TunnelSession>,
     agents: Table<(AccountId, AgentId), AgentRecord>,
-    ip_policies: Table<IpPolicyId, IpPolicy>,
-    ip_rules: Table<IpPolicyRuleId, IpPolicyRule>,
+    ip_policies: Owned<IpPolicyId, IpPolicy>,
+    ip_rules: Owned<IpPolicyRuleId, IpPolicyRule>,
     /// The same rules by policy, for duplicates, counts and sets of networks.
     ip_rules_of: Table<IpPolicyId, ip::RulesOf>,
     claims: Table<(u16, Arc<str>), Claim>,
@@ -126,6 +109,8 @@ pub struct Snapshot {
     /// IP that this node listens on for a `host` address → that address's host.
     dedicated: Arc<HashMap<IpAddr, Arc<str>>>,
     vaults: vaults::Vaults,
+    material: certificates::Material,
+    ip_restrictions: Owned<IpRestrictionId, IpRestriction>,
 }
 
 impl Snapshot {
@@ -308,44 +293,6 @@ impl Snapshot {
     /// Whether connections accepted at this local IP and port are routed by the name in their TLS.
     pub fn is_tls(&self, _local: IpAddr, _port: u16) -> bool {
         false
-    }
-
-    /// A certificate authority of the account, in PEM.
-    pub fn authority_pem(
-        &self,
-        _account: &AccountId,
-        _id: &CertificateAuthorityId,
-    ) -> Option<Arc<str>> {
-        None
-    }
-
-    /// A TLS certificate of the account, with its key in the clear.
-    pub fn certificate(
-        &self,
-        _account: &AccountId,
-        _id: &TlsCertificateId,
-    ) -> Option<Arc<CertificatePem>> {
-        None
-    }
-
-    /// The account's newest TLS certificate that is valid now for a host name, wildcards included.
-    pub fn certificate_for(
-        &self,
-        _account: &AccountId,
-        _name: &str,
-        _now: Timestamp,
-    ) -> Option<Arc<CertificatePem>> {
-        None
-    }
-
-    /// Whether the account's IP restrictions of a type let an address in; with the restriction that does not.
-    pub fn restriction_against(
-        &self,
-        _account: &AccountId,
-        _kind: RestrictionKind,
-        _ip: IpAddr,
-    ) -> Option<IpRestrictionId> {
-        None
     }
 
     /// The sockets that an endpoint needs on this node; empty when it isn't public, or when its host

@@ -9,7 +9,7 @@ use portcullis_model::Code;
 
 use crate::app::App;
 use crate::views::system::StatusView;
-use crate::web::gate::authenticate;
+use crate::web::gate::{authenticate, check_address};
 use crate::web::{Answer, Peer, Refusal, Reply};
 
 /// Version and node.
@@ -53,11 +53,13 @@ pub(crate) async fn metrics(
     if !app.config.metrics {
         return Err(Refusal::new(Code::ApiNotFound, "metrics are turned off"));
     }
-    if !peer.is_local(&headers) && !authenticate(&app, &headers)?.admin {
-        return Err(Refusal::new(
-            Code::ApiForbidden,
-            "metrics from afar need an admin key",
-        ));
+    if !peer.is_local(&headers) {
+        let key = authenticate(&app, &headers)?;
+        check_address(&app, &key, peer)?;
+        if !key.admin {
+            let message = "metrics from afar need an admin key";
+            return Err(Refusal::new(Code::ApiForbidden, message));
+        }
     }
     let kind = [(
         header::CONTENT_TYPE,

@@ -3,10 +3,10 @@
 use portcullis_model::id::VaultId;
 use portcullis_model::{ApiKeyId, Code, Secret, Timestamp, Vault, VaultSecret};
 use portcullis_store::{NewSecret, NewVault, SecretUpdate, Snapshot, VaultOf, VaultUpdate};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Ref, envelope};
+use super::{Ref, envelope, unshown};
 use crate::web::id::parse;
 use crate::web::{Links, Refusal};
 
@@ -131,15 +131,6 @@ pub(crate) struct SecretPatch {
     description: Option<String>,
     /// At most 4,096 bytes.
     metadata: Option<String>,
-}
-
-/// Reads a text; the error for anything else does not repeat it, as serde's own would.
-fn unshown<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Secret>, D::Error> {
-    match serde_json::Value::deserialize(from)? {
-        serde_json::Value::Null => Ok(None),
-        serde_json::Value::String(text) => Ok(Some(Secret::new(text))),
-        _ => Err(de::Error::custom("expected a string")),
-    }
 }
 
 impl VaultView {

@@ -1,4 +1,4 @@
-//! What every request of the API passes before its handler, in this order: key, rate, places, version,
+//! What every request of the API passes before its handler, in this order: key, address, rate, places, version,
 //! account, query, revision. Nothing is told to who has no key.
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use portcullis_model::{AccountId, ApiKey, Code, Error};
+use portcullis_model::{AccountId, ApiKey, Code, Error, RestrictionKind};
 use portcullis_store::Snapshot;
 
 use super::caller::{Caller, Query};
@@ -51,6 +51,13 @@ pub(crate) async fn gate(State(app): State<App>, mut request: Request, next: Nex
         account: key.account.clone(),
         key,
     };
+    if let Err(refusal) = check_address(&app, &sender.key, peer) {
+        // A key that was stolen must not use up its owner's rate from afar: it counts as a wrong one.
+        let refusal = app.limits.failure(peer.ip()).err().unwrap_or(refusal);
+        let mut response = refusal.into_response();
+        response.extensions_mut().insert(sender);
+        return response;
+    }
     let mut response = match admit(&app, &mut sender, peer, &mut request).await {
         Ok(place) => {
             let response = next.run(request).await;
@@ -115,6 +122,23 @@ pub(crate) fn authenticate(app: &Shared, headers: &HeaderMap) -> Result<Arc<ApiK
         ));
     }
     Ok(app.registry.authenticate_api_key(token)?)
+}
+
+/// Whether the restrictions of the key's account let the peer in. The account that an admin key names does
+/// not count: its own restrictions are for its own keys.
+pub(crate) fn check_address(app: &Shared, key: &ApiKey, peer: Peer) -> Result<(), Refusal> {
+    if !app.config.ip_restrictions {
+        return Ok(());
+    }
+    let (snapshot, ip) = (app.registry.snapshot(), peer.ip());
+    match snapshot.restriction_against(&key.account, RestrictionKind::Api, ip) {
+        None => Ok(()),
+        Some(restriction) => {
+            let message =
+                format!("the account's IP restriction {restriction} does not let {ip} use the API");
+            Err(Refusal::new(Code::ApiRestricted, message))
+        }
+    }
 }
 
 fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {

@@ -19,6 +19,7 @@ use super::Actor;
 use crate::agents::Pending;
 use crate::defaults::{CHANNELS_IDLE_MIN, SESSION_SWEEP};
 use crate::node::Node;
+use crate::restrict;
 use crate::sessions::{Command, Session};
 
 /// Serves a control connection from its hello to its end. The `pending` slot is given back as soon as
@@ -133,6 +134,8 @@ async fn open(
     let credential = node
         .registry
         .authenticate_credential(hello.authtoken.expose())?;
+    let snapshot = node.registry.snapshot();
+    restrict::agent(&snapshot, &credential.account, peer.ip())?;
     let mut key = [0; portcullis_proto::defaults::SESSION_KEY_BYTES];
     getrandom::fill(&mut key).map_err(Error::internal)?;
     let new = NewSession {
@@ -179,6 +182,7 @@ fn may_retry(code: Code) -> bool {
             | Code::AuthtokenMalformed
             | Code::AuthtokenUnknown
             | Code::CredentialRevoked
+            | Code::AgentRestricted
             | Code::AccountSuspended
             | Code::SessionMetadataTooLong
             | Code::SessionLimit

@@ -13,6 +13,7 @@ mod plain;
 mod policy;
 mod ports;
 mod reasons;
+mod restrictions;
 mod sessions;
 mod shutdown;
 mod terminate;

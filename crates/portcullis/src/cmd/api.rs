@@ -3,13 +3,17 @@
 //! Must never: know a rule of the API; what is wrong is for the API to say.
 
 pub(crate) mod api_keys;
+pub(crate) mod certificate_authorities;
 pub(crate) mod common;
 pub(crate) mod connections;
 pub(crate) mod credentials;
 pub(crate) mod endpoints;
 pub(crate) mod ip_policies;
 pub(crate) mod ip_policy_rules;
+pub(crate) mod ip_restrictions;
+pub(crate) mod pem;
 pub(crate) mod reserved_addrs;
+pub(crate) mod tls_certificates;
 pub(crate) mod tunnel_sessions;
 pub(crate) mod vault_secrets;
 pub(crate) mod vaults;
@@ -52,6 +56,15 @@ pub(crate) enum Resource {
     /// What traffic policies read with secrets.get.
     #[command(subcommand)]
     VaultSecrets(vault_secrets::Verb),
+    /// Who may have issued the certificates of clients.
+    #[command(subcommand)]
+    CertificateAuthorities(certificate_authorities::Verb),
+    /// What TLS is terminated with.
+    #[command(subcommand)]
+    TlsCertificates(tls_certificates::Verb),
+    /// What the account lets in by address.
+    #[command(subcommand)]
+    IpRestrictions(ip_restrictions::Verb),
 }
 
 /// Asks the API.
@@ -71,6 +84,9 @@ pub(crate) fn run(resource: Resource) -> Result<(), Failure> {
             Resource::Connections(verb) => connections::run(verb).await,
             Resource::Vaults(verb) => vaults::run(verb).await,
             Resource::VaultSecrets(verb) => vault_secrets::run(verb).await,
+            Resource::CertificateAuthorities(verb) => certificate_authorities::run(verb).await,
+            Resource::TlsCertificates(verb) => tls_certificates::run(verb).await,
+            Resource::IpRestrictions(verb) => ip_restrictions::run(verb).await,
         }
     })
 }

@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// Add a key to master.key, with which the next start seals everything anew, and end.
     #[arg(long)]
     rotate_master_key: bool,
+    /// Ask no IP restriction of type api, for whoever has locked themselves out of the API.
+    #[arg(long)]
+    no_api_restrictions: bool,
     /// Where log lines go: stderr, false, or a file.
     #[arg(long, value_name = "TARGET")]
     log: Option<Target>,
@@ -91,6 +94,9 @@ impl Args {
         }
         if let Some(Listen(addr)) = self.api_listen {
             config.api_listen = addr;
+        }
+        if self.no_api_restrictions {
+            config.api_ip_restrictions = false;
         }
         if let Some(ports) = &self.port_range {
             config.ports.clone_from(ports);

@@ -116,6 +116,9 @@ pub(crate) struct ServerConfig {
     pub(crate) api_rate_limit_per_minute: Option<u32>,
     #[serde(rename = "api.body_bytes_max")]
     pub(crate) api_body_bytes_max: Option<ByteSize>,
+    /// Whether IP restrictions of type `api` are asked.
+    #[serde(rename = "api.ip_restrictions")]
+    pub(crate) api_ip_restrictions: bool,
     pub(crate) metrics: bool,
     /// Ports of random addresses on the public host.
     pub(crate) ports: PortRanges,
@@ -167,6 +170,7 @@ impl Default for ServerConfig {
             api_tls: None,
             api_rate_limit_per_minute: None,
             api_body_bytes_max: None,
+            api_ip_restrictions: true,
             metrics: true,
             ports: range(defaults::PUBLIC_PORTS.0, defaults::PUBLIC_PORTS.1),
             choose: range(1, u16::MAX),
@@ -417,6 +421,7 @@ fn api(top: &mut Section, config: &mut ServerConfig, base: &Path) {
     }
     config.api_rate_limit_per_minute = api.count("rate_limit_per_minute");
     config.api_body_bytes_max = api.size("body_bytes_max");
+    config.api_ip_restrictions = api.flag("ip_restrictions").unwrap_or(true);
     config.api_tls = match api.take("tls") {
         None => None,
         Some(serde_json::Value::String(word)) if word == "own_ca" => Some(ApiTls::OwnCa),

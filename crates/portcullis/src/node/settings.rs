@@ -176,6 +176,7 @@ pub(crate) fn control(config: &ServerConfig, node: &str) -> ControlConfig {
     control.listen = config.api_listen;
     env!("CARGO_PKG_VERSION").clone_into(&mut control.version);
     control.metrics = config.metrics;
+    control.ip_restrictions = config.api_ip_restrictions;
     if let Some(limit) = config.api_rate_limit_per_minute {
         control.rate_limit_per_minute = limit;
     }

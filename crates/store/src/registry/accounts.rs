@@ -3,7 +3,7 @@
 use portcullis_model::{Account, AccountId, Code, Error};
 
 use super::draft::Draft;
-use super::{Registry, Written, claims, ip_policies, vaults};
+use super::{Registry, Written, certificates, claims, ip_policies, restrictions, vaults};
 use crate::keys;
 use crate::requests::{AccountUpdate, NewAccount};
 use crate::settings::Settings;
@@ -116,7 +116,10 @@ fn delete(draft: &mut Draft<'_>, id: &AccountId, force: bool) -> Result<(), Erro
         ("credentials", snapshot.credentials(id).count()),
         ("sessions", snapshot.sessions(id).count()),
         ("IP policies", snapshot.ip_policies(id).count()),
+        ("IP restrictions", snapshot.ip_restrictions(id).count()),
         ("vaults", snapshot.vaults(id).count()),
+        ("certificate authorities", snapshot.authorities(id).count()),
+        ("TLS certificates", snapshot.tls_certificates(id).count()),
     ];
     let left: Vec<String> = owned
         .iter()
@@ -190,6 +193,8 @@ fn delete_owned(draft: &mut Draft<'_>, id: &AccountId) -> Result<(), Error> {
     for agent in snapshot.agents(id) {
         draft.delete(keys::agent(id, agent));
     }
+    restrictions::forget_all(draft, id);
     vaults::forget_all(draft, id);
+    certificates::forget_all(draft, id);
     claims::rest_all_of(draft, id)
 }

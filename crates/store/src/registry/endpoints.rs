@@ -14,7 +14,7 @@ use portcullis_model::{
 
 use super::claims::{self, Standing};
 use super::draft::Draft;
-use super::{ip_policies, places, secret_uses};
+use super::{certificates, ip_policies, places, secret_uses};
 use crate::compile::compile;
 use crate::keys;
 use crate::records::{Claim, ClaimHolder};
@@ -60,7 +60,9 @@ pub(super) fn check_policy(
         return Ok(());
     };
     secret_uses::check(draft, &account.id, Some(&policy))?;
-    let absent = ip_policies::guard(draft, &account.id, &policy.uses().ip_policies);
+    let uses = policy.uses();
+    let mut absent = ip_policies::guard(draft, &account.id, &uses.ip_policies);
+    absent.extend(certificates::guard(draft, &account.id, &uses));
     if absent.is_empty() {
         return Ok(());
     }

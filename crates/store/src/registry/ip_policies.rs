@@ -13,7 +13,7 @@ use portcullis_model::{AccountId, Code, Error};
 use portcullis_policy::cidr;
 
 use super::draft::Draft;
-use super::{Registry, Written};
+use super::{Registry, Written, certificates};
 use crate::requests::{IpPolicyUpdate, IpRuleSpec, IpRuleUpdate, NewIpPolicy, NewIpRule};
 use crate::{defaults, keys, validate};
 
@@ -158,26 +158,26 @@ fn change(
 fn delete(draft: &mut Draft<'_>, account: &AccountId, id: &IpPolicyId) -> Result<(), Error> {
     find(draft, account, id)?;
     let snapshot = draft.snapshot;
-    let mut users = snapshot.users_of_ip_policy(account, id).peekable();
-    if users.peek().is_some() {
-        let named: Vec<String> = users
-            .by_ref()
-            .take(defaults::USERS_SHOWN)
-            .map(|endpoint| format!("{} ({})", endpoint.id, endpoint.url))
-            .collect();
-        let more = users.count();
-        let rest = match more {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
+    let users = snapshot.endpoints_that_use(account, |uses| uses.ip_policies.contains(id));
+    if let Some(users) = certificates::named(users) {
+        let message = format!("the traffic policies of these endpoints use {id}: {users}");
+        return Err(Error::new(Code::IpPolicyInUse, message));
+    }
+    let restrictions: Vec<String> = snapshot
+        .restrictions_that_use(account, id)
+        .take(defaults::USERS_SHOWN)
+        .map(|restriction| format!("{} ({})", restriction.id, restriction.kind.as_str()))
+        .collect();
+    if !restrictions.is_empty() {
         let message = format!(
-            "the traffic policies of these endpoints use {id}: {}{rest}",
-            named.join(", ")
+            "these IP restrictions use {id}: {}",
+            restrictions.join(", ")
         );
         return Err(Error::new(Code::IpPolicyInUse, message));
     }
-    // An endpoint that begins to use it meanwhile is new or changed.
+    // What begins to use it meanwhile is new or changed.
     draft.nothing_new(keys::owned("endpoint", account));
+    draft.nothing_new(keys::owned("ipx", account));
     draft.unchanged(keys::ip_policy(account, id));
     forget(draft, account, id);
     Ok(())

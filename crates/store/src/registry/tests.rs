@@ -3,6 +3,7 @@
 mod accounts;
 mod addresses;
 mod binds;
+mod certificates;
 mod concurrency;
 mod endpoints;
 mod faults;
@@ -10,6 +11,7 @@ mod hosts;
 mod ip_policies;
 mod isolation;
 mod properties;
+mod restrictions;
 mod sessions;
 mod vaults;
 

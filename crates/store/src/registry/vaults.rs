@@ -6,7 +6,7 @@ use portcullis_model::vault::{NAME_CHARS_MAX, NameProblem, name_problem};
 use portcullis_model::{AccountId, ApiKeyId, Code, Error, Sealed, Secret, Vault, VaultSecret};
 
 use super::draft::Draft;
-use super::{Registry, Written, secret_uses};
+use super::{Registry, Written, certificates, secret_uses};
 use crate::requests::{NewSecret, NewVault, SecretUpdate, VaultOf, VaultUpdate};
 use crate::sealer::Sealer;
 use crate::snapshot::{SecretEntry, Snapshot};
@@ -103,8 +103,8 @@ impl Registry {
             .await
     }
 
-    /// Seals anew what an older key sealed, some secrets at a time, and says how many. What cannot be opened
-    /// stays as it is.
+    /// Seals anew what an older key sealed, some secrets and private keys at a time, and says how many. What
+    /// cannot be opened stays as it is.
     ///
     /// # Errors
     /// `PTC_STORE_…`; what was sealed anew until then stays so.
@@ -112,11 +112,15 @@ impl Registry {
         let mut done = 0;
         loop {
             let snapshot = self.snapshot();
-            let Some(account) = stale(&snapshot).next().map(|secret| &secret.account) else {
+            let secrets = stale(&snapshot).map(|secret| &secret.account);
+            let keys = certificates::stale(&snapshot).map(|entry| &entry.account);
+            let Some(account) = secrets.chain(keys).next() else {
                 return Ok(done);
             };
             let written = self
-                .write(account.as_str(), |draft| reseal(draft, account))
+                .write(account.as_str(), |draft| {
+                    Ok(reseal(draft, account)? + certificates::reseal(draft, account)?)
+                })
                 .await?;
             done += written.value;
         }
@@ -346,7 +350,7 @@ fn claim_secret_name(draft: &mut Draft<'_>, secret: &VaultSecret) -> Result<(), 
     draft.put(keys::secret_name(account, vault, name), &secret.id)
 }
 
-fn sealer(snapshot: &Snapshot) -> Result<&dyn Sealer, Error> {
+pub(super) fn sealer(snapshot: &Snapshot) -> Result<&dyn Sealer, Error> {
     let sealer = snapshot.settings().sealer.as_deref();
     sealer.ok_or_else(|| Error::new(Code::SecretSealed, "the server has no master key"))
 }

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use portcullis_model::{AddressKind, Endpoint, ReservedAddr};
+use portcullis_model::{AddressKind, Endpoint, IpPolicy, IpRestriction, ReservedAddr};
 use serde::de::DeserializeOwned;
 
-use super::{EndpointEntry, Snapshot, Table, index};
+use super::owned::place;
+use super::{EndpointEntry, Owned, Snapshot, Table, index};
 use crate::compile::compile;
 use crate::error::StoreError;
 use crate::keys;
@@ -27,8 +28,8 @@ impl Snapshot {
             endpoints: Table::default(),
             sessions: Table::default(),
             agents: Table::default(),
-            ip_policies: Table::default(),
-            ip_rules: Table::default(),
+            ip_policies: Owned::default(),
+            ip_rules: Owned::default(),
             ip_rules_of: Table::default(),
             claims: Table::default(),
             place_claims: Table::default(),
@@ -37,6 +38,8 @@ impl Snapshot {
             internal: Arc::default(),
             dedicated: Arc::default(),
             vaults: super::vaults::Vaults::default(),
+            material: super::certificates::Material::default(),
+            ip_restrictions: Owned::default(),
         }
     }
 
@@ -92,7 +95,18 @@ impl Snapshot {
                 let key = (id(account, entry)?, id(agent, entry)?);
                 insert(&mut self.agents, entry, |_| key)
             }
-            "ipp" => insert(&mut self.ip_policies, entry, |policy| policy.id.clone()),
+            "ipp" => {
+                let policy: IpPolicy = read(entry)?;
+                let (account, id) = (policy.account.clone(), policy.id.clone());
+                self.ip_policies.insert(&account, id, policy);
+                Ok(())
+            }
+            "ipx" => {
+                let restriction: IpRestriction = read(entry)?;
+                let (account, id) = (restriction.account.clone(), restriction.id.clone());
+                self.ip_restrictions.insert(&account, id, restriction);
+                Ok(())
+            }
             "ipr" => {
                 self.put_ip_rule(read(entry)?);
                 Ok(())
@@ -105,6 +119,15 @@ impl Snapshot {
             "secret" => {
                 let sealer = self.settings.sealer.as_deref();
                 self.vaults.put_secret(read(entry)?, sealer);
+                Ok(())
+            }
+            "ca" => {
+                self.material.put_authority(read(entry)?);
+                Ok(())
+            }
+            "cert" => {
+                let sealer = self.settings.sealer.as_deref();
+                self.material.put_certificate(read(entry)?, sealer);
                 Ok(())
             }
             "meta" if entry.key == keys::FIRST_ACCOUNT => {
@@ -176,17 +199,52 @@ impl Snapshot {
                     self.agents.remove(&(account, agent));
                 }
             }
-            "ipp" => remove(&mut self.ip_policies, last),
-            "ipr" => self.delete_ip_rule(last),
+            "ipp" | "ipr" | "ipx" | "vault" | "secret" | "ca" | "cert" => {
+                // A key that is none of ours names nothing that is here.
+                let _known = self.delete_owned(kind, rest);
+            }
             "claim" => match port_claim_key(rest) {
                 Some(key) => drop(self.claims.remove(&key)),
                 None => drop(self.place_claims.remove(rest)),
             },
-            "vault" => drop(last.parse().map(|id| self.vaults.delete_vault(&id))),
-            "secret" => drop(last.parse().map(|id| self.vaults.delete_secret(&id))),
             "meta" if key == keys::FIRST_ACCOUNT => self.first_account = None,
             _ => {}
         }
+    }
+
+    /// Takes out what is kept by its owner; `None` where the key cannot be read.
+    fn delete_owned(&mut self, kind: &str, rest: &str) -> Option<()> {
+        match kind {
+            "ipp" => {
+                let (account, id) = place(rest)?;
+                self.ip_policies.remove(&account, &id);
+            }
+            "ipr" => {
+                let (account, id) = place(rest)?;
+                self.delete_ip_rule(&account, &id);
+            }
+            "ipx" => {
+                let (account, id) = place(rest)?;
+                self.ip_restrictions.remove(&account, &id);
+            }
+            "vault" => {
+                let (account, id) = place(rest)?;
+                self.vaults.delete_vault(&account, &id);
+            }
+            "secret" => {
+                let (account, id) = place(rest)?;
+                self.vaults.delete_secret(&account, &id);
+            }
+            "ca" => {
+                let (account, id) = place(rest)?;
+                self.material.delete_authority(&account, &id);
+            }
+            _ => {
+                let (account, id) = place(rest)?;
+                self.material.delete_certificate(&account, &id);
+            }
+        }
+        Some(())
     }
 
     fn delete_address(&mut self, id: &str) {

@@ -11,7 +11,7 @@ use portcullis_model::access::{IpAction, IpNet, IpPolicy, IpPolicyRule};
 use portcullis_model::id::{IpPolicyId, IpPolicyRuleId};
 use portcullis_policy::world::IpSets;
 
-use super::{EndpointEntry, Snapshot, Table};
+use super::{Snapshot, Table};
 
 /// The rules of one policy, and what was made of them.
 #[derive(Debug, Default)]
@@ -52,26 +52,20 @@ impl RulesOf {
 impl Snapshot {
     /// An IP policy of the account.
     pub fn ip_policy(&self, account: &AccountId, id: &IpPolicyId) -> Option<&Arc<IpPolicy>> {
-        self.ip_policies
-            .get(id)
-            .filter(|policy| policy.account == *account)
+        self.ip_policies.get(account, id)
     }
 
     /// The account's IP policies, oldest first.
-    pub fn ip_policies<'a>(
-        &'a self,
-        account: &'a AccountId,
-    ) -> impl DoubleEndedIterator<Item = &'a Arc<IpPolicy>> {
-        self.ip_policies
-            .values()
-            .filter(move |policy| policy.account == *account)
+    pub fn ip_policies(
+        &self,
+        account: &AccountId,
+    ) -> impl DoubleEndedIterator<Item = &Arc<IpPolicy>> {
+        self.ip_policies.of(account)
     }
 
     /// A rule of an IP policy of the account.
     pub fn ip_rule(&self, account: &AccountId, id: &IpPolicyRuleId) -> Option<&Arc<IpPolicyRule>> {
-        self.ip_rules
-            .get(id)
-            .filter(|rule| rule.account == *account)
+        self.ip_rules.get(account, id)
     }
 
     /// The account's rules of all its IP policies, oldest first; those before an id where one is given.
@@ -81,10 +75,7 @@ impl Snapshot {
         before: Option<&IpPolicyRuleId>,
     ) -> impl DoubleEndedIterator<Item = &'a Arc<IpPolicyRule>> {
         let end = before.map_or(Bound::Unbounded, |id| Bound::Excluded(id.clone()));
-        self.ip_rules
-            .range((Bound::Unbounded, end))
-            .map(|(_, rule)| rule)
-            .filter(move |rule| rule.account == *account)
+        self.ip_rules.range(account, (Bound::Unbounded, end))
     }
 
     /// How many rules an IP policy has; 0 where there is none such.
@@ -118,20 +109,9 @@ impl Snapshot {
         Some(rule)
     }
 
-    /// The account's endpoints whose traffic policy uses an IP policy.
-    pub(crate) fn users_of_ip_policy<'a>(
-        &'a self,
-        account: &'a AccountId,
-        id: &'a IpPolicyId,
-    ) -> impl Iterator<Item = &'a Arc<EndpointEntry>> {
-        self.endpoints(account).filter(move |endpoint| {
-            let policy = endpoint.policy().ok().flatten();
-            policy.is_some_and(|policy| policy.uses().ip_policies.contains(id))
-        })
-    }
-
     pub(super) fn put_ip_rule(&mut self, rule: IpPolicyRule) {
-        let (rule, old) = self.ip_rules.insert(rule.id.clone(), rule);
+        let (account, id) = (rule.account.clone(), rule.id.clone());
+        let (rule, old) = self.ip_rules.insert(&account, id, rule);
         if let Some(old) = old {
             self.forget_network(&old);
         }
@@ -145,8 +125,8 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn delete_ip_rule(&mut self, id: &str) {
-        if let Some(old) = id.parse().ok().and_then(|id| self.ip_rules.remove(&id)) {
+    pub(super) fn delete_ip_rule(&mut self, account: &AccountId, id: &IpPolicyRuleId) {
+        if let Some(old) = self.ip_rules.remove(account, id) {
             self.forget_network(&old);
         }
     }

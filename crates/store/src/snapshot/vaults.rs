@@ -10,7 +10,7 @@ use std::sync::Arc;
 use portcullis_model::id::{SecretId, VaultId};
 use portcullis_model::{AccountId, Error, Vault, VaultSecret, secret};
 
-use super::{Snapshot, Table};
+use super::{Owned, Snapshot};
 use crate::sealer::Sealer;
 
 /// A secret with its value in the clear. It dereferences to the record.
@@ -60,40 +60,42 @@ type Names<V> = Arc<HashMap<Arc<str>, V>>;
 /// The records, and where their names lead.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Vaults {
-    vaults: Table<VaultId, Vault>,
-    secrets: Table<SecretId, SecretEntry>,
+    vaults: Owned<VaultId, Vault>,
+    secrets: Owned<SecretId, SecretEntry>,
     vault_names: Arc<HashMap<AccountId, Names<VaultId>>>,
     secret_names: Arc<HashMap<VaultId, Names<Arc<SecretEntry>>>>,
 }
 
 impl Vaults {
     pub(super) fn put_vault(&mut self, vault: Vault) {
-        self.delete_vault(&vault.id);
-        let (name, id) = (Arc::from(vault.name.as_str()), vault.id.clone());
+        let (account, id) = (vault.account.clone(), vault.id.clone());
+        self.delete_vault(&account, &id);
+        let name = Arc::from(vault.name.as_str());
         let accounts = Arc::make_mut(&mut self.vault_names);
-        Arc::make_mut(accounts.entry(vault.account.clone()).or_default()).insert(name, id);
-        self.vaults.insert(vault.id.clone(), vault);
+        Arc::make_mut(accounts.entry(account.clone()).or_default()).insert(name, id.clone());
+        self.vaults.insert(&account, id, vault);
     }
 
-    pub(super) fn delete_vault(&mut self, id: &VaultId) {
-        if let Some(old) = self.vaults.remove(id) {
+    pub(super) fn delete_vault(&mut self, account: &AccountId, id: &VaultId) {
+        if let Some(old) = self.vaults.remove(account, id) {
             forget(&mut self.vault_names, &old.account, &old.name);
         }
     }
 
     pub(super) fn put_secret(&mut self, record: VaultSecret, sealer: Option<&dyn Sealer>) {
-        self.delete_secret(&record.id);
+        let (account, id) = (record.account.clone(), record.id.clone());
+        self.delete_secret(&account, &id);
         let value = opened(&record, sealer);
         let (entry, _) = self
             .secrets
-            .insert(record.id.clone(), SecretEntry { record, value });
+            .insert(&account, id, SecretEntry { record, value });
         let vaults = Arc::make_mut(&mut self.secret_names);
         let names = vaults.entry(entry.vault.clone()).or_default();
         Arc::make_mut(names).insert(entry.name.as_str().into(), entry);
     }
 
-    pub(super) fn delete_secret(&mut self, id: &SecretId) {
-        if let Some(old) = self.secrets.remove(id) {
+    pub(super) fn delete_secret(&mut self, account: &AccountId, id: &SecretId) {
+        if let Some(old) = self.secrets.remove(account, id) {
             forget(&mut self.secret_names, &old.vault, &old.name);
         }
     }
@@ -134,8 +136,7 @@ fn opened(record: &VaultSecret, sealer: Option<&dyn Sealer>) -> Option<Arc<str>>
 impl Snapshot {
     /// A vault of the account.
     pub fn vault(&self, account: &AccountId, id: &VaultId) -> Option<&Arc<Vault>> {
-        let vault = self.vaults.vaults.get(id);
-        vault.filter(|vault| vault.account == *account)
+        self.vaults.vaults.get(account, id)
     }
 
     /// A vault of the account by its name.
@@ -145,31 +146,21 @@ impl Snapshot {
     }
 
     /// The account's vaults, oldest first.
-    pub fn vaults<'a>(
-        &'a self,
-        account: &'a AccountId,
-    ) -> impl DoubleEndedIterator<Item = &'a Arc<Vault>> {
-        self.vaults
-            .vaults
-            .values()
-            .filter(move |vault| vault.account == *account)
+    pub fn vaults(&self, account: &AccountId) -> impl DoubleEndedIterator<Item = &Arc<Vault>> {
+        self.vaults.vaults.of(account)
     }
 
     /// A secret of the account, without its value.
     pub fn vault_secret(&self, account: &AccountId, id: &SecretId) -> Option<&Arc<SecretEntry>> {
-        let secret = self.vaults.secrets.get(id);
-        secret.filter(|secret| secret.account == *account)
+        self.vaults.secrets.get(account, id)
     }
 
     /// The account's secrets, oldest first.
-    pub fn vault_secrets<'a>(
-        &'a self,
-        account: &'a AccountId,
-    ) -> impl DoubleEndedIterator<Item = &'a Arc<SecretEntry>> {
-        self.vaults
-            .secrets
-            .values()
-            .filter(move |secret| secret.account == *account)
+    pub fn vault_secrets(
+        &self,
+        account: &AccountId,
+    ) -> impl DoubleEndedIterator<Item = &Arc<SecretEntry>> {
+        self.vaults.secrets.of(account)
     }
 
     /// How many secrets a vault holds.
@@ -200,6 +191,6 @@ impl Snapshot {
 
     /// Every secret of every account, for sealing anew: never for an answer to a user.
     pub(crate) fn all_vault_secrets(&self) -> impl Iterator<Item = &Arc<SecretEntry>> {
-        self.vaults.secrets.values()
+        self.vaults.secrets.all()
     }
 }

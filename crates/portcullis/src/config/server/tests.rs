@@ -15,6 +15,7 @@ api:
   tls: { cert: api.pem, key: api.key }
   rate_limit_per_minute: 600
   body_bytes_max: 1MiB
+  ip_restrictions: false
 metrics: true
 ports: 20000-29999,31000
 choose: 1-65535

@@ -42,7 +42,7 @@ impl Sealer for Fake {
     }
 }
 
-fn with_key(newest: u8) -> Settings {
+pub(super) fn with_key(newest: u8) -> Settings {
     let mut settings = settings();
     settings.sealer = Some(Arc::new(Fake { newest }));
     settings
