@@ -2,7 +2,8 @@
 //!
 //! Forms: `*` (all); `bind:HOST:PORT` and `bind:HOST:FROM-TO` and `bind:HOST:*` (public addresses;
 //! HOST may be `*`); `bind:NAME.internal:PORT` with `*.` in front for a wildcard label; `bind:HOST`
-//! (every port of it); `bind:tcp://` (random addresses). An empty list restricts nothing; as soon
+//! (every port of it); `bind:tcp://` and `bind:tls://` (random addresses and names). `tcp://` or `tls://` in front
+//! of HOST or NAME narrows a rule to that scheme. An empty list restricts nothing; as soon
 //! as there is one rule, everything that no rule allows is refused.
 //!
 //! `*` as HOST covers public addresses only, and `bind:*` (with every port) random ones as well;
@@ -13,7 +14,7 @@ use std::fmt;
 use crate::defaults::{ACL_RULE_BYTES_MAX, ACL_RULES_MAX, QUOTE_CHARS_MAX};
 use crate::endpoint::Binding;
 use crate::errors::{Code, Error};
-use crate::url::{EndpointUrl, Host, read_host, read_port};
+use crate::url::{EndpointUrl, Host, Scheme, read_host, read_port};
 
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,8 @@ pub struct Acl {
 /// What an agent asks to bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindRequest<'a> {
-    /// A random public address.
-    Random,
+    /// A random public address, or a random name for TLS.
+    Random(Scheme),
     /// A URL of a binding.
     Url(Binding, &'a EndpointUrl),
 }
@@ -43,8 +44,13 @@ struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Scope {
     Everything,
-    Random,
-    Bind { host: HostPattern, ports: Ports },
+    Random(Scheme),
+    Bind {
+        /// `None`: any.
+        scheme: Option<Scheme>,
+        host: HostPattern,
+        ports: Ports,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,11 +120,15 @@ impl Acl {
             return Ok(());
         }
         match request {
-            BindRequest::Random => Err(Error::new(
+            BindRequest::Random(scheme) => Err(Error::new(
                 Code::CredentialAclRandom,
                 format!(
-                    "the credential's rules ({}) do not allow a random address; name an address that they cover, or add the rule `bind:tcp://`",
-                    self.listed()
+                    "the credential's rules ({}) do not allow a random {}; name one that they cover, or add the rule `bind:{scheme}://`",
+                    self.listed(),
+                    match scheme {
+                        Scheme::Tcp => "address",
+                        Scheme::Tls => "name",
+                    }
                 ),
             )),
             BindRequest::Url(binding, url) => Err(self.refusal(binding, url)),
@@ -136,6 +146,9 @@ impl Acl {
                 .find(|rule| rule.scope.covers_port(url.port()))
         };
         let nearest = match (host_missed, port_missed()) {
+            (Some(rule), _) if rule.scope.covers_port(url.port()) => {
+                format!("the nearest rule, `{rule}`, is not for {}", url.scheme())
+            }
             (Some(rule), _) => format!(
                 "the nearest rule, `{rule}`, covers the host but not the port {}",
                 url.port()
@@ -147,7 +160,11 @@ impl Acl {
             ),
         };
         let message = format!(
-            "the credential does not allow `{url}` (binding {binding}): {nearest}; a rule that would allow it is `bind:{}`",
+            "the credential does not allow `{url}` (binding {binding}): {nearest}; a rule that would allow it is `bind:{}{}`",
+            match url.scheme() {
+                Scheme::Tcp => "",
+                Scheme::Tls => "tls://",
+            },
             url.hostport()
         );
         Error::new(Code::CredentialAcl, message)
@@ -180,20 +197,40 @@ impl fmt::Display for Rule {
 impl Scope {
     fn allows(&self, request: BindRequest<'_>) -> bool {
         match (self, request) {
-            (Self::Everything, _) | (Self::Random, BindRequest::Random) => true,
-            (Self::Bind { host, ports }, BindRequest::Random) => {
-                *host == HostPattern::AnyPublic && *ports == ALL_PORTS
+            (Self::Everything, _) => true,
+            (Self::Random(allowed), BindRequest::Random(scheme)) => *allowed == scheme,
+            (
+                Self::Bind {
+                    scheme: only,
+                    host,
+                    ports,
+                },
+                BindRequest::Random(scheme),
+            ) => {
+                only.is_none_or(|only| only == scheme)
+                    && *host == HostPattern::AnyPublic
+                    && *ports == ALL_PORTS
             }
-            (Self::Bind { .. } | Self::Random, BindRequest::Url(binding, url)) => {
-                self.covers_host(binding, url) && self.covers_port(url.port())
+            (Self::Bind { .. } | Self::Random(_), BindRequest::Url(binding, url)) => {
+                self.covers_scheme(url.scheme())
+                    && self.covers_host(binding, url)
+                    && self.covers_port(url.port())
             }
+        }
+    }
+
+    fn covers_scheme(&self, scheme: Scheme) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Random(_) => false,
+            Self::Bind { scheme: only, .. } => only.is_none_or(|only| only == scheme),
         }
     }
 
     fn covers_host(&self, binding: Binding, url: &EndpointUrl) -> bool {
         match self {
             Self::Everything => true,
-            Self::Random => false,
+            Self::Random(_) => false,
             Self::Bind {
                 host: HostPattern::AnyPublic,
                 ..
@@ -212,7 +249,7 @@ impl Scope {
     fn covers_port(&self, port: u16) -> bool {
         match self {
             Self::Everything => true,
-            Self::Random => false,
+            Self::Random(_) => false,
             Self::Bind { ports, .. } => (ports.from..=ports.to).contains(&port),
         }
     }
@@ -229,7 +266,8 @@ fn read_rule(text: &str) -> Result<Rule, String> {
     let scope = match text.strip_prefix("bind:") {
         _ if text == "*" => Scope::Everything,
         Some("") => return Err("nothing follows `bind:`; write `bind:host:port`".to_owned()),
-        Some("tcp://") => Scope::Random,
+        Some("tcp://") => Scope::Random(Scheme::Tcp),
+        Some("tls://") => Scope::Random(Scheme::Tls),
         Some(target) => read_target(target)?,
         None if text.is_empty() => return Err("the rule is empty; leave it out".to_owned()),
         None => {
@@ -245,12 +283,19 @@ fn read_rule(text: &str) -> Result<Rule, String> {
 }
 
 fn read_target(target: &str) -> Result<Scope, String> {
-    let target = target.strip_prefix("tcp://").unwrap_or(target);
+    let named = [Scheme::Tcp, Scheme::Tls].into_iter().find_map(|scheme| {
+        let rest = target.strip_prefix(scheme.as_str())?;
+        Some((scheme, rest.strip_prefix("://")?))
+    });
+    let (scheme, target) = match named {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, target),
+    };
     if target.contains('=') {
         return Err("label rules are not supported; write `bind:host:port`".to_owned());
     }
     if target.contains("://") {
-        return Err("tcp is the only scheme; write `bind:host:port`".to_owned());
+        return Err("tcp and tls are the only schemes; write `bind:host:port`".to_owned());
     }
     let (host, ports) = split_target(target)?;
     if host.is_empty() {
@@ -261,6 +306,7 @@ fn read_target(target: &str) -> Result<Scope, String> {
     }
     let ports = ports.map_or(Ok(ALL_PORTS), |ports| read_ports(ports, host))?;
     Ok(Scope::Bind {
+        scheme,
         host: read_pattern(host)?,
         ports,
     })
@@ -283,7 +329,8 @@ fn split_target(target: &str) -> Result<(&str, Option<&str>), String> {
 }
 
 fn read_ports(text: &str, host: &str) -> Result<Ports, String> {
-    let port = |text: &str| read_port(text.trim(), host).map_err(|error| error.message);
+    let port =
+        |text: &str| read_port(text.trim(), Scheme::Tcp, host).map_err(|error| error.message);
     match text.split_once('-') {
         _ if text == "*" => Ok(ALL_PORTS),
         _ if text.is_empty() => Err(format!(

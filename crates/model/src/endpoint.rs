@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AccountId, AddrId, AgentId, CredentialId, EndpointId, EndpointLimits, EndpointUrl, SessionId,
-    Timestamp,
+    AccountId, AddrId, AgentId, Code, CredentialId, EndpointId, EndpointLimits, EndpointUrl, Error,
+    HealthCheck, PoolTerms, SessionId, Timestamp,
 };
 
 /// From where an endpoint can be reached.
@@ -80,6 +80,44 @@ pub enum OnChange {
     Drain,
 }
 
+impl OnChange {
+    /// The word in the API, in flags and in files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Reevaluate => "reevaluate",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// Whether it is what an endpoint has without saying anything.
+    pub fn is_default(&self) -> bool {
+        *self == Self::Keep
+    }
+}
+
+impl fmt::Display for OnChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for OnChange {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let all = [Self::Keep, Self::Reevaluate, Self::Drain];
+        all.into_iter()
+            .find(|known| known.as_str() == text)
+            .ok_or_else(|| {
+                let shown: String = text.chars().take(40).collect();
+                Error::new(
+                    Code::ApiInvalidValue,
+                    format!("`{shown}` is not known; use keep, reevaluate or drain"),
+                )
+            })
+    }
+}
+
 /// PROXY protocol header that the edge puts in front of the bytes to an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProxyVersion {
@@ -143,6 +181,12 @@ pub struct Endpoint {
     /// What becomes of open connections when the policy changes.
     #[serde(default)]
     pub on_change: OnChange,
+    /// How it stands in its pool.
+    #[serde(default, skip_serializing_if = "PoolTerms::is_default")]
+    pub pool: PoolTerms,
+    /// How this node checks its upstream; an agent checks by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
     /// What the agent forwards to, for people; empty for cloud endpoints.
     #[serde(default)]
     pub upstream_url: String,
@@ -223,7 +267,9 @@ mod tests {
             metadata: String::new(),
             pooling_enabled: false,
             traffic_policy: String::new(),
-            on_change: OnChange::Keep,
+            on_change: OnChange::Reevaluate,
+            pool: PoolTerms::default(),
+            health: Some(HealthCheck::new(crate::health::Probe::Postgres)),
             upstream_url: "tcp://127.0.0.1:5432".to_owned(),
             proxy_protocol: Some(ProxyVersion::V2),
             limits: EndpointLimits::default(),
@@ -242,6 +288,8 @@ mod tests {
             serde_json::from_str::<Endpoint>(&text).expect("own form"),
             endpoint
         );
+        assert_eq!("reevaluate".parse(), Ok(OnChange::Reevaluate));
+        assert!("forget".parse::<OnChange>().is_err());
         assert_eq!(endpoint.session(), Some(&session));
         endpoint.holder = Some(Holder::Direct {
             upstream: "tcp://127.0.0.1:5432".to_owned(),

@@ -101,7 +101,7 @@ catalogue! {
 
     // Endpoint URLs
     UrlMalformed "PTC_URL_MALFORMED" ngrok 9034 http 400 exit EXIT_FAILURE: "the endpoint URL cannot be read" => "Use `tcp://host:port`, `tcp://`, `tcp://name.internal:port` or `tcp://service.namespace:port`.";
-    UrlScheme "PTC_URL_SCHEME" ngrok 9036 http 400 exit EXIT_FAILURE: "the endpoint URL's scheme is not supported" => "Use the scheme tcp.";
+    UrlScheme "PTC_URL_SCHEME" ngrok 9036 http 400 exit EXIT_FAILURE: "the endpoint URL's scheme is not supported" => "Use the scheme tcp or tls.";
     UrlPartNotAllowed "PTC_URL_PART_NOT_ALLOWED" ngrok 9037 http 400 exit EXIT_FAILURE: "the endpoint URL has a user, path, query or fragment" => "Leave it out; an endpoint URL is scheme, host and port.";
     UrlTrailingSlash "PTC_URL_TRAILING_SLASH" ngrok 9038 http 400 exit EXIT_FAILURE: "the endpoint URL ends in a slash" => "Leave the slash out.";
     UrlPortRange "PTC_URL_PORT_RANGE" ngrok 9030 http 400 exit EXIT_FAILURE: "the port is not within 1 to 65535" => "Choose a port from 1 to 65535.";
@@ -112,7 +112,7 @@ catalogue! {
     UrlInternalSuffix "PTC_URL_INTERNAL_SUFFIX" ngrok 9029 http 400 exit EXIT_FAILURE: "an internal endpoint's host must end in `.internal`, and only such a host is internal" => "Use `tcp://name.internal:port` with the binding internal.";
     UrlInternalRandom "PTC_URL_INTERNAL_RANDOM" ngrok 9028 http 400 exit EXIT_FAILURE: "an internal endpoint needs a name and a port" => "Use `tcp://name.internal:port`.";
     UrlKubernetesHost "PTC_URL_KUBERNETES_HOST" ngrok 9039 http 400 exit EXIT_FAILURE: "a kubernetes endpoint's host is service and namespace" => "Use `tcp://service.namespace:port`.";
-    UrlWildcard "PTC_URL_WILDCARD" ngrok 4503 http 400 exit EXIT_FAILURE: "a wildcard is not possible there" => "Name the host in full; wildcards serve internal names only.";
+    UrlWildcard "PTC_URL_WILDCARD" ngrok 4503 http 400 exit EXIT_FAILURE: "a wildcard is not possible there" => "Name the host in full; wildcards serve internal names and TLS names.";
     UrlSchemeChange "PTC_URL_SCHEME_CHANGE" ngrok 18005 http 400 exit EXIT_FAILURE: "an endpoint's scheme cannot be changed" => "Create another endpoint.";
     UrlPortScheme "PTC_URL_PORT_SCHEME" ngrok 9035 http 400 exit EXIT_FAILURE: "a public TLS endpoint listens on the server's TLS port only" => "Leave the port out.";
     UrlAmbiguous "PTC_URL_AMBIGUOUS" ngrok 18003 http 400 exit EXIT_FAILURE: "the host carries several addresses of the account" => "Name the port of one of them.";

@@ -14,9 +14,11 @@ pub mod credential;
 pub mod defaults;
 pub mod endpoint;
 pub mod errors;
+pub mod health;
 pub mod id;
 pub mod join;
 pub mod limits;
+pub mod pool;
 pub mod secret;
 pub mod session;
 pub mod url;
@@ -29,12 +31,14 @@ pub use bytes::ByteSize;
 pub use certificate::{CertificateAuthority, CertificateSummary, TlsCertificate};
 pub use clock::Timestamp;
 pub use credential::{ApiKey, Credential};
-pub use endpoint::{Binding, Endpoint, EndpointType};
+pub use endpoint::{Binding, Endpoint, EndpointType, OnChange};
 pub use errors::{Code, Error};
+pub use health::HealthCheck;
 pub use id::{
     AccountId, AddrId, AgentId, ApiKeyId, CredentialId, EndpointId, OperationId, SessionId,
 };
 pub use limits::EndpointLimits;
+pub use pool::{PoolStrategy, PoolTerms};
 pub use secret::{Secret, TokenHash};
 pub use session::TunnelSession;
 pub use url::EndpointUrl;

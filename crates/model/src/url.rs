@@ -24,6 +24,9 @@ pub use parse::parse;
 /// What the names of internal endpoints end in.
 pub const INTERNAL_SUFFIX: &str = ".internal";
 
+/// The port of a `tls://` URL that names none.
+pub const TLS_PORT: u16 = 443;
+
 /// `host:port`, with brackets around an IPv6 address.
 pub fn hostport(host: &str, port: u16) -> String {
     if host.contains(':') {
@@ -59,7 +62,7 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// A complete endpoint URL, `tcp://host:port`, host in lower case. An IPv6 address stands in
+/// A complete endpoint URL, `tcp://host:port` or `tls://name:port`, host in lower case. An IPv6 address stands in
 /// brackets in the text, and without them in [`EndpointUrl::host`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -76,7 +79,11 @@ pub enum UrlRequest {
     Random,
     /// `tcp://host`: the port is to be inferred from the account's addresses (public only).
     Host(String),
-    /// `tcp://host:port`.
+    /// `tls://`: any name that the server has for it (public only).
+    RandomTls,
+    /// `tls://name`: at the port on which the server routes TLS by name (public only).
+    TlsName(String),
+    /// `tcp://host:port`, or `tls://name:port`.
     Exact(EndpointUrl),
 }
 
@@ -127,9 +134,9 @@ impl EndpointUrl {
 
     /// The wildcard URLs that cover this one, the most specific first: `a.b.internal` is covered by
     /// `*.b.internal`, then by `*.internal`. A URL that is itself a wildcard starts with the next
-    /// wider one. Public URLs have none.
+    /// wider one. Public `tcp://` URLs have none.
     pub fn wildcards(&self) -> impl Iterator<Item = Self> + '_ {
-        let rest = if self.is_internal() {
+        let rest = if self.is_internal() || self.scheme == Scheme::Tls {
             self.host.as_str()
         } else {
             ""
@@ -160,6 +167,11 @@ impl FromStr for EndpointUrl {
     fn from_str(text: &str) -> Result<Self, Error> {
         match parse(text, None)?.1 {
             UrlRequest::Exact(url) => Ok(url),
+            UrlRequest::TlsName(name) => Ok(Self::with_scheme(Scheme::Tls, &name, TLS_PORT)),
+            UrlRequest::RandomTls => Err(Error::new(
+                Code::UrlHostInvalid,
+                "`tls://` names no host, and one is needed here; write `tls://name.example.com`",
+            )),
             UrlRequest::Random => Err(Error::new(
                 Code::UrlPortMissing,
                 "`tcp://` names neither host nor port, and both are needed here; write `tcp://host:port`",

@@ -22,7 +22,7 @@ pub use channel::ChannelState;
 pub use codec::{CodecError, Decoder};
 pub use frame::{FrameType, Header, Leg, OpenHeader, Switch};
 pub use handshake::{SessionKey, VersionRange};
-pub use message::{AgentMessage, EdgeMessage, FirstMessage, Message};
+pub use message::{AgentMessage, DialAnswer, EdgeMessage, FirstMessage, Message};
 pub use mover::{Answer, MoveViolation, Mover, Place};
 pub use once::OnceOnly;
 pub use open::{Incoming, LinkKind, OpenState, Role, Violation};

@@ -4,6 +4,7 @@
 //! A field is never renamed or given another meaning within a protocol version; a new one has a default.
 
 mod agent;
+mod dial;
 mod edge;
 mod first;
 mod limits;
@@ -11,7 +12,8 @@ mod limits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use agent::{Abort, Bind, Goodbye, Heartbeat, HeartbeatAck, Unbind, Update};
+pub use agent::{Abort, Bind, Goodbye, HealthReport, Heartbeat, HeartbeatAck, Unbind, Update};
+pub use dial::{Dial, Ready};
 pub use edge::{
     Bound, Drain, Fatal, NeedChannels, Refused, Stop, StopEndpoint, Unbound, Updated, Welcome,
 };
@@ -66,9 +68,22 @@ messages! {
         Hello(Hello) = "hello",
         /// A data channel of a session.
         Channel(ChannelHello) = "channel",
+        /// One connection to an internal endpoint. An edge of a release without it refuses the type by name.
+        Dial(Dial) = "dial",
         ;
         /// A carrier of a session: a link that many client connections share.
         Carrier(ChannelHello) = "carrier",
+    }
+}
+
+messages! {
+    /// The answer to a `dial` that only asks. One that means it is answered by an OPEN frame, or by an
+    /// `error` in its place.
+    DialAnswer {
+        /// The endpoint can be dialled.
+        Ready(Ready) = "ready",
+        /// It cannot; the connection is closed behind it.
+        Error(Fatal) = "error",
     }
 }
 
@@ -87,6 +102,8 @@ messages! {
         HeartbeatAck(HeartbeatAck) = "heartbeat_ack",
         /// A channel whose direction is clogged is dropped.
         Abort(Abort) = "abort",
+        /// How an upstream fares.
+        Health(HealthReport) = "health",
         /// The session ends, on purpose.
         Goodbye(Goodbye) = "goodbye",
     }

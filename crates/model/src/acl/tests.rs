@@ -11,8 +11,10 @@ fn acl(rules: &[&str]) -> Acl {
 
 /// `random`, or a URL whose binding is inferred.
 fn ask(acl: &Acl, request: &str) -> Result<(), Error> {
-    if request == "random" {
-        return acl.check(BindRequest::Random);
+    match request {
+        "random" => return acl.check(BindRequest::Random(Scheme::Tcp)),
+        "random tls" => return acl.check(BindRequest::Random(Scheme::Tls)),
+        _ => {}
     }
     let (kubernetes, text) = request
         .strip_prefix("k8s ")
@@ -127,6 +129,37 @@ fn rules_cover_what_they_say() {
             &["[2001:db8::2]:22"],
         ),
         (
+            &["bind:tls://"],
+            &["random tls"],
+            &["random", "tls://a.com", "tls://db.internal"],
+        ),
+        (&["bind:tcp://"], &["random"], &["random tls"]),
+        (
+            &["bind:*"],
+            &["random tls", "tls://a.com", "tls://*.a.com"],
+            &["tls://db.internal"],
+        ),
+        (
+            &["bind:a.com"],
+            &["tls://a.com", "a.com:1"],
+            &["tls://b.a.com", "tls://*.a.com", "random tls"],
+        ),
+        (
+            &["bind:tls://*.a.com"],
+            &["tls://b.a.com", "tls://*.a.com", "tls://*.b.a.com:8443"],
+            &["tls://a.com", "b.a.com:443", "tls://*.com"],
+        ),
+        (
+            &["bind:tcp://a.com"],
+            &["a.com:443"],
+            &["tls://a.com", "random tls"],
+        ),
+        (
+            &["bind:tls://db.internal:443"],
+            &["tls://db.internal"],
+            &["db.internal:443", "tls://db.internal:444"],
+        ),
+        (
             &["bind:a.com:1", " bind:b.com:2 "],
             &["a.com:1", "b.com:2"],
             &["a.com:2", "b.com:1"],
@@ -139,7 +172,7 @@ fn rules_cover_what_they_say() {
         }
         for request in *refused {
             let code = ask(&acl, request).expect_err(request).code;
-            let expected = if *request == "random" {
+            let expected = if request.starts_with("random") {
                 Code::CredentialAclRandom
             } else {
                 Code::CredentialAcl
@@ -165,6 +198,15 @@ fn refusals_name_the_nearest_rule() {
     );
     assert!(message("x.com:1").contains("would allow it is `bind:x.com:1`"));
     assert!(message("random").contains("`bind:tcp://`"));
+    assert!(message("random tls").contains("`bind:tls://`"));
+    assert!(message("tls://x.com").contains("would allow it is `bind:tls://x.com:443`"));
+    let only = self::acl(&["bind:tcp://a.com:443"]);
+    assert!(
+        ask(&only, "tls://a.com")
+            .expect_err("another scheme")
+            .message
+            .contains("`bind:tcp://a.com:443`, is not for tls")
+    );
 }
 
 #[test]
@@ -182,7 +224,7 @@ fn faulty_rules_are_named_by_place_and_fault() {
         ("bind:a.com:20-", "lacks an end"),
         ("bind:a.com:-20", "lacks an end"),
         ("bind:app=web", "label rules"),
-        ("bind:https://a.com:1", "tcp is the only scheme"),
+        ("bind:https://a.com:1", "tcp and tls are the only schemes"),
         ("bind:2001:db8::1:22", "brackets"),
         ("bind:[::1]22", "only `:port`"),
         ("bind:[::1:22", "brackets"),
@@ -222,7 +264,7 @@ proptest! {
     }
 
     #[test]
-    fn almost_rules_never_allow_what_a_narrower_one_refuses(rule in "bind:(\\*\\.|\\*|a|b|\\.|internal|:|22|-|30|tcp://|\\[|\\]|::1){0,8}") {
+    fn almost_rules_never_allow_what_a_narrower_one_refuses(rule in "bind:(\\*\\.|\\*|a|b|\\.|internal|:|22|-|30|tcp://|tls://|\\[|\\]|::1){0,8}") {
         if let Ok(acl) = Acl::parse(&[rule]) {
             let inner: EndpointUrl = "tcp://zz.unrelated.example:4".parse().expect("valid");
             // Only rules with `*` as host cover a name that they do not mention.
@@ -259,6 +301,6 @@ fn the_rules_in_the_guide_are_rules() {
         })
         .map(str::to_owned)
         .collect();
-    assert_eq!(rules.len(), 13);
+    assert_eq!(rules.len(), 15);
     assert!(Acl::parse(&rules).is_ok());
 }

@@ -1,37 +1,52 @@
 //! What each binding asks of a host.
 
 use super::host::Host;
-use super::{INTERNAL_SUFFIX, UrlRequest, refuse};
+use super::{INTERNAL_SUFFIX, Scheme, TLS_PORT, UrlRequest, refuse};
 use crate::defaults::INTERNAL_LABELS_MAX;
 use crate::endpoint::Binding;
 use crate::errors::{Code, Error};
 
 /// A port for the examples in messages, one that people know.
-pub(super) const EXAMPLE_PORT: u16 = 5432;
+pub(super) fn example_port(scheme: Scheme) -> u16 {
+    match scheme {
+        Scheme::Tcp => 5432,
+        Scheme::Tls => TLS_PORT,
+    }
+}
 
 /// A URL without host and port.
-pub(super) fn random(binding: Option<Binding>) -> Result<(Binding, UrlRequest), Error> {
-    match binding {
-        None | Some(Binding::Public) => Ok((Binding::Public, UrlRequest::Random)),
-        Some(Binding::Internal) => refuse(
+pub(super) fn random(
+    scheme: Scheme,
+    binding: Option<Binding>,
+) -> Result<(Binding, UrlRequest), Error> {
+    let port = example_port(scheme);
+    match (binding, scheme) {
+        (None | Some(Binding::Public), Scheme::Tcp) => Ok((Binding::Public, UrlRequest::Random)),
+        (None | Some(Binding::Public), Scheme::Tls) => Ok((Binding::Public, UrlRequest::RandomTls)),
+        (Some(Binding::Internal), _) => refuse(
             Code::UrlInternalRandom,
-            "an internal endpoint needs a name and a port of its own; write `tcp://name.internal:5432`".to_owned(),
+            format!(
+                "an internal endpoint needs a name and a port of its own; write `{scheme}://name.internal:{port}`"
+            ),
         ),
-        Some(Binding::Kubernetes) => refuse(
+        (Some(Binding::Kubernetes), _) => refuse(
             Code::UrlKubernetesHost,
-            "a kubernetes endpoint needs a service, a namespace and a port; write `tcp://service.namespace:5432`".to_owned(),
+            format!(
+                "a kubernetes endpoint needs a service, a namespace and a port; write `{scheme}://service.namespace:{port}`"
+            ),
         ),
     }
 }
 
 /// The binding, once host and wish agree.
 pub(super) fn settle(
+    scheme: Scheme,
     host: &Host,
     port: Option<u16>,
     wish: Option<Binding>,
 ) -> Result<Binding, Error> {
     let name = host.name();
-    let port = port.unwrap_or(EXAMPLE_PORT);
+    let port = port.unwrap_or(example_port(scheme));
     let internal = name.ends_with(INTERNAL_SUFFIX) || name == INTERNAL_SUFFIX[1..];
     let binding = wish.unwrap_or(if internal {
         Binding::Internal
@@ -46,6 +61,7 @@ pub(super) fn settle(
                 "`{shown}` is an internal name, which the binding public cannot have; use the binding internal, or another host"
             ),
         ),
+        Binding::Public if scheme == Scheme::Tls => check_tls(host, &name).map(|()| binding),
         Binding::Public if name.contains('*') => refuse(
             Code::UrlWildcard,
             format!(
@@ -53,17 +69,55 @@ pub(super) fn settle(
             ),
         ),
         Binding::Public => Ok(binding),
-        Binding::Internal => check_internal(host, &name, port, internal).map(|()| binding),
-        Binding::Kubernetes => check_kubernetes(host, &name, port, internal).map(|()| binding),
+        Binding::Internal => {
+            check_internal((scheme, port), host, &name, internal).map(|()| binding)
+        }
+        Binding::Kubernetes => {
+            check_kubernetes((scheme, port), host, &name, internal).map(|()| binding)
+        }
     }
 }
 
-fn check_internal(host: &Host, name: &str, port: u16, suffixed: bool) -> Result<(), Error> {
+/// A public TLS endpoint is reached by the name that clients ask for, which is never an address.
+fn check_tls(host: &Host, name: &str) -> Result<(), Error> {
+    match host {
+        Host::Ip(_) => refuse(
+            Code::UrlHostInvalid,
+            format!(
+                "`{}` is an address, and clients ask for a TLS endpoint by its name; write `tls://name.example.com`, or `tls://` for a random name",
+                host.proposal()
+            ),
+        ),
+        Host::Name(_) => check_wildcard(name, "example.com"),
+    }
+}
+
+/// A wildcard can only be the whole first label, with a name behind it.
+fn check_wildcard(name: &str, otherwise: &str) -> Result<(), Error> {
+    let behind_first = name.strip_prefix("*.").unwrap_or(name);
+    if !behind_first.contains('*') {
+        return Ok(());
+    }
+    refuse(
+        Code::UrlWildcard,
+        format!(
+            "`{name}`: a wildcard can only be the whole first label, as in `*.{}`",
+            wildcard_rest(name, otherwise)
+        ),
+    )
+}
+
+fn check_internal(
+    (scheme, port): (Scheme, u16),
+    host: &Host,
+    name: &str,
+    suffixed: bool,
+) -> Result<(), Error> {
     let labels = name.split('.').count();
     if name == &INTERNAL_SUFFIX[1..] {
         return refuse(
             Code::UrlInternalSuffix,
-            format!("`internal` alone is no name; write `tcp://name.internal:{port}`"),
+            format!("`internal` alone is no name; write `{scheme}://name.internal:{port}`"),
         );
     }
     if !suffixed {
@@ -76,7 +130,7 @@ fn check_internal(host: &Host, name: &str, port: u16, suffixed: bool) -> Result<
         return refuse(
             Code::UrlInternalSuffix,
             format!(
-                "`{}` does not end in `.internal`, as the host of an internal endpoint does; write `tcp://{proposal}:{port}`",
+                "`{}` does not end in `.internal`, as the host of an internal endpoint does; write `{scheme}://{proposal}:{port}`",
                 host.proposal()
             ),
         );
@@ -89,31 +143,26 @@ fn check_internal(host: &Host, name: &str, port: u16, suffixed: bool) -> Result<
             ),
         );
     }
-    let behind_first = name.strip_prefix("*.").unwrap_or(name);
-    if behind_first.contains('*') {
-        return refuse(
-            Code::UrlWildcard,
-            format!(
-                "`{name}`: a wildcard can only be the whole first label, as in `*.{}`",
-                wildcard_rest(name)
-            ),
-        );
-    }
-    Ok(())
+    check_wildcard(name, "internal")
 }
 
 /// What of a name may stand behind `*.`: the labels behind the last one that has a `*`.
-fn wildcard_rest(name: &str) -> &str {
+fn wildcard_rest<'a>(name: &'a str, otherwise: &'a str) -> &'a str {
     let behind = name.rfind('*').map_or(name, |at| &name[at + 1..]);
-    behind.split_once('.').map_or("internal", |(_, rest)| rest)
+    behind.split_once('.').map_or(otherwise, |(_, rest)| rest)
 }
 
-fn check_kubernetes(host: &Host, name: &str, port: u16, internal: bool) -> Result<(), Error> {
+fn check_kubernetes(
+    (scheme, port): (Scheme, u16),
+    host: &Host,
+    name: &str,
+    internal: bool,
+) -> Result<(), Error> {
     if name.contains('*') {
         return refuse(
             Code::UrlWildcard,
             format!(
-                "`{name}` has a wildcard, which a kubernetes endpoint cannot have; write `tcp://service.namespace:{port}`"
+                "`{name}` has a wildcard, which a kubernetes endpoint cannot have; write `{scheme}://service.namespace:{port}`"
             ),
         );
     }
@@ -139,7 +188,7 @@ fn check_kubernetes(host: &Host, name: &str, port: u16, internal: bool) -> Resul
     refuse(
         Code::UrlKubernetesHost,
         format!(
-            "`{}` is not a service and its namespace, as the host of a kubernetes endpoint is; write `tcp://{proposal}:{port}`",
+            "`{}` is not a service and its namespace, as the host of a kubernetes endpoint is; write `{scheme}://{proposal}:{port}`",
             host.proposal()
         ),
     )

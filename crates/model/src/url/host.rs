@@ -2,12 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{quoted, refuse};
+use super::{Scheme, TLS_PORT, quoted, refuse};
 use crate::defaults::{HOST_CHARS_MAX, LABEL_CHARS_MAX};
 use crate::errors::{Code, Error};
 
-/// A port for the examples in messages, from the middle of what servers hand out.
-pub(super) const EXAMPLE_PORT: u16 = 20001;
+/// A port for the examples in messages: from the middle of what servers hand out, or the one for TLS.
+pub(super) fn example_port(scheme: Scheme) -> u16 {
+    match scheme {
+        Scheme::Tcp => 20001,
+        Scheme::Tls => TLS_PORT,
+    }
+}
 
 /// A host that has the form of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +41,14 @@ impl Host {
     }
 }
 
-/// Reads a port from 1 to 65535; `host` is for the proposal.
-pub(crate) fn read_port(port: &str, host: &str) -> Result<u16, Error> {
+/// Reads a port from 1 to 65535; `scheme` and `host` are for the proposal.
+pub(crate) fn read_port(port: &str, scheme: Scheme, host: &str) -> Result<u16, Error> {
     if port.is_empty() {
         return refuse(
             Code::UrlPortMissing,
             format!(
-                "`tcp://{host}:` has no port behind the colon; write `tcp://{host}:{EXAMPLE_PORT}` with the port you mean"
+                "`{scheme}://{host}:` has no port behind the colon; write `{scheme}://{host}:{}` with the port you mean",
+                example_port(scheme)
             ),
         );
     }

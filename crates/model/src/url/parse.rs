@@ -4,40 +4,45 @@
 
 use std::net::Ipv6Addr;
 
-use super::binding::{random, settle};
-use super::host::{EXAMPLE_PORT, read_host, read_port};
-use super::{EndpointUrl, UrlRequest, quoted, refuse};
+use super::binding::{self, random, settle};
+use super::host::{example_port, read_host, read_port};
+use super::{EndpointUrl, Scheme, TLS_PORT, UrlRequest, quoted, refuse};
 use crate::defaults::URL_BYTES_MAX;
 use crate::endpoint::Binding;
 use crate::errors::{Code, Error};
 
 /// Reads an endpoint URL and settles its binding: the one given, else `internal` for a host that
 /// ends in `.internal`, else `public`. An empty text is `tcp://`; `host:port` without a scheme is
-/// taken for `tcp://host:port`.
+/// taken for `tcp://host:port`. A `tls://` URL needs no port: an internal one without is at [`TLS_PORT`].
 ///
 /// # Errors
 /// One code per rule (`PTC_URL_…`); the message says what is wrong and proposes the right form.
 pub fn parse(text: &str, binding: Option<Binding>) -> Result<(Binding, UrlRequest), Error> {
     let text = text.trim();
-    let authority = read_authority(text)?;
+    let (scheme, authority) = read_authority(text)?;
     if authority.is_empty() {
-        return random(binding);
+        return random(scheme, binding);
     }
-    let (host, port) = split_port(text, authority)?;
+    let (host, port) = split_port(scheme, text, authority)?;
     let host = read_host(host)?;
     let port = port
-        .map(|port| read_port(port, &host.proposal()))
+        .map(|port| read_port(port, scheme, &host.proposal()))
         .transpose()?;
-    let binding = settle(&host, port, binding)?;
-    let request = match (binding, port) {
-        (_, Some(port)) => UrlRequest::Exact(EndpointUrl::new(&host.name(), port)),
-        (Binding::Public, None) => UrlRequest::Host(host.name()),
-        (Binding::Internal | Binding::Kubernetes, None) => {
+    let binding = settle(scheme, &host, port, binding)?;
+    let name = host.name();
+    let at = |port| UrlRequest::Exact(EndpointUrl::with_scheme(scheme, &name, port));
+    let request = match (scheme, binding, port) {
+        (_, _, Some(port)) => at(port),
+        (Scheme::Tcp, Binding::Public, None) => UrlRequest::Host(name),
+        (Scheme::Tls, Binding::Public, None) => UrlRequest::TlsName(name),
+        (Scheme::Tls, Binding::Internal, None) => at(TLS_PORT),
+        (Scheme::Tcp, Binding::Internal, None) | (_, Binding::Kubernetes, None) => {
             let host = host.proposal();
+            let port = binding::example_port(scheme);
             return refuse(
                 Code::UrlPortMissing,
                 format!(
-                    "`tcp://{host}` has no port, which an endpoint of the binding {binding} needs; write `tcp://{host}:5432` with the port you mean"
+                    "`{scheme}://{host}` has no port, which an endpoint of the binding {binding} needs; write `{scheme}://{host}:{port}` with the port you mean"
                 ),
             );
         }
@@ -46,9 +51,9 @@ pub fn parse(text: &str, binding: Option<Binding>) -> Result<(Binding, UrlReques
 }
 
 /// Takes off the scheme, and refuses every part but host and port.
-fn read_authority(text: &str) -> Result<&str, Error> {
+fn read_authority(text: &str) -> Result<(Scheme, &str), Error> {
     if text.is_empty() {
-        return Ok("");
+        return Ok((Scheme::Tcp, ""));
     }
     if text.len() > URL_BYTES_MAX {
         return refuse(
@@ -77,7 +82,7 @@ fn read_authority(text: &str) -> Result<&str, Error> {
             ),
         );
     }
-    let rest = read_scheme(text)?;
+    let (scheme, rest) = read_scheme(text)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
     let bare = authority
@@ -87,19 +92,19 @@ fn read_authority(text: &str) -> Result<&str, Error> {
         return refuse(
             Code::UrlTrailingSlash,
             format!(
-                "`{}` ends in a slash; write `tcp://{authority}`",
+                "`{}` ends in a slash; write `{scheme}://{authority}`",
                 quoted(text)
             ),
         );
     }
     let parts = extra_parts(authority.len() != bare.len(), tail);
     if parts.is_empty() {
-        return Ok(authority);
+        return Ok((scheme, authority));
     }
     refuse(
         Code::UrlPartNotAllowed,
         format!(
-            "`{}` has {}, which an endpoint URL cannot have; write `tcp://{bare}`",
+            "`{}` has {}, which an endpoint URL cannot have; write `{scheme}://{bare}`",
             quoted(text),
             listed(&parts)
         ),
@@ -135,24 +140,30 @@ fn extra_parts(user: bool, tail: &str) -> Vec<&'static str> {
         .collect()
 }
 
-fn read_scheme(text: &str) -> Result<&str, Error> {
+fn read_scheme(text: &str) -> Result<(Scheme, &str), Error> {
+    const KNOWN: [Scheme; 2] = [Scheme::Tcp, Scheme::Tls];
     let Some((scheme, rest)) = text.split_once("://") else {
         let lower = text.to_ascii_lowercase();
-        if lower == "tcp" || lower.starts_with("tcp:") || lower.starts_with("tcp/") {
-            let rest = text["tcp".len()..].trim_start_matches([':', '/']);
-            return refuse(
-                Code::UrlMalformed,
-                format!(
-                    "`{}` lacks the `://` behind its scheme; write `tcp://{}`",
-                    quoted(text),
-                    quoted(rest)
-                ),
-            );
+        for scheme in KNOWN {
+            let behind = lower.strip_prefix(scheme.as_str());
+            if behind.is_some_and(|it| it.is_empty() || it.starts_with([':', '/'])) {
+                let rest = text[scheme.as_str().len()..].trim_start_matches([':', '/']);
+                return refuse(
+                    Code::UrlMalformed,
+                    format!(
+                        "`{}` lacks the `://` behind its scheme; write `{scheme}://{}`",
+                        quoted(text),
+                        quoted(rest)
+                    ),
+                );
+            }
         }
-        return Ok(text);
+        return Ok((Scheme::Tcp, text));
     };
-    if scheme.eq_ignore_ascii_case("tcp") {
-        return Ok(rest);
+    for known in KNOWN {
+        if scheme.eq_ignore_ascii_case(known.as_str()) {
+            return Ok((known, rest));
+        }
     }
     let scheme = scheme.to_ascii_lowercase();
     let proposal = rest
@@ -164,10 +175,11 @@ fn read_scheme(text: &str) -> Result<&str, Error> {
         .unwrap_or("");
     let advice = match scheme.as_str() {
         "" => "the scheme before `://` is empty",
-        "tls" => "TLS endpoints do not exist yet, and a tcp endpoint passes TLS through untouched",
-        "http" | "https" => "only TCP is served, and a tcp endpoint passes HTTP through untouched",
-        "udp" => "only TCP is served",
-        _ => "tcp is the only scheme",
+        "http" | "https" => {
+            "only TCP and TLS are served, and a tcp endpoint passes HTTP through untouched"
+        }
+        "udp" => "only TCP and TLS are served",
+        _ => "tcp and tls are the only schemes",
     };
     refuse(
         Code::UrlScheme,
@@ -180,7 +192,11 @@ fn read_scheme(text: &str) -> Result<&str, Error> {
 }
 
 /// Parts `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn split_port<'a>(text: &str, authority: &'a str) -> Result<(&'a str, Option<&'a str>), Error> {
+fn split_port<'a>(
+    scheme: Scheme,
+    text: &str,
+    authority: &'a str,
+) -> Result<(&'a str, Option<&'a str>), Error> {
     if authority.starts_with('[') {
         let Some(end) = authority.find(']') else {
             return refuse(
@@ -205,13 +221,13 @@ fn split_port<'a>(text: &str, authority: &'a str) -> Result<(&'a str, Option<&'a
         return Ok((authority, None));
     };
     if host.contains(':') {
-        return Err(too_many_colons(text, authority, host, port));
+        return Err(too_many_colons(scheme, text, authority, (host, port)));
     }
     if host.is_empty() {
         return refuse(
             Code::UrlHostInvalid,
             format!(
-                "`{}` has a port but no host; write `tcp://host:{}`, or `tcp://` for a random address",
+                "`{}` has a port but no host; write `{scheme}://host:{}`, or `{scheme}://` for a random address",
                 quoted(text),
                 quoted(port)
             ),
@@ -220,13 +236,22 @@ fn split_port<'a>(text: &str, authority: &'a str) -> Result<(&'a str, Option<&'a
     Ok((host, Some(port)))
 }
 
-fn too_many_colons(text: &str, authority: &str, host: &str, port: &str) -> Error {
-    let proposal = if authority.parse::<Ipv6Addr>().is_ok() {
+fn too_many_colons(
+    scheme: Scheme,
+    text: &str,
+    authority: &str,
+    (host, port): (&str, &str),
+) -> Error {
+    let is_address = authority.parse::<Ipv6Addr>().is_ok() || host.parse::<Ipv6Addr>().is_ok();
+    let proposal = if is_address && scheme == Scheme::Tls {
+        "clients ask for a TLS endpoint by its name; write `tls://name.example.com`".to_owned()
+    } else if authority.parse::<Ipv6Addr>().is_ok() {
         format!(
-            "an IPv6 address stands in brackets; write `tcp://[{authority}]:{EXAMPLE_PORT}` with the port you mean"
+            "an IPv6 address stands in brackets; write `{scheme}://[{authority}]:{}` with the port you mean",
+            example_port(scheme)
         )
     } else if host.parse::<Ipv6Addr>().is_ok() {
-        format!("an IPv6 address stands in brackets; write `tcp://[{host}]:{port}`")
+        format!("an IPv6 address stands in brackets; write `{scheme}://[{host}]:{port}`")
     } else {
         "only one `:` may stand behind the host, before the port".to_owned()
     };

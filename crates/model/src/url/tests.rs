@@ -1,5 +1,7 @@
 //! Endpoint URLs: every rule with its code and proposal, and properties.
 
+mod tls;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -148,7 +150,7 @@ fn accepts_every_valid_form() {
             exact("db.default", 5432),
         ),
     ];
-    for (text, wish, binding, request) in cases {
+    for (text, wish, binding, request) in cases.iter().chain(&tls::cases()) {
         assert_eq!(
             parse(text, *wish),
             Ok((*binding, request.clone())),
@@ -158,7 +160,9 @@ fn accepts_every_valid_form() {
 }
 
 /// Text, binding asked for, code, and a part of the message that helps.
-const REFUSED: &[(&str, Option<Binding>, Code, &str)] = &[
+type Refusal = (&'static str, Option<Binding>, Code, &'static str);
+
+const REFUSED: &[Refusal] = &[
     // Scheme
     (
         "https://example.com",
@@ -172,18 +176,12 @@ const REFUSED: &[(&str, Option<Binding>, Code, &str)] = &[
         Code::UrlScheme,
         "write `tcp://example.com`",
     ),
-    (
-        "tls://db.example.com:443",
-        None,
-        Code::UrlScheme,
-        "TLS endpoints do not exist yet",
-    ),
     ("udp://host:53", None, Code::UrlScheme, "only TCP"),
     (
         "ssh://host:22",
         None,
         Code::UrlScheme,
-        "tcp is the only scheme",
+        "tcp and tls are the only schemes",
     ),
     ("://host:22", None, Code::UrlScheme, "is empty"),
     ("tcp:", None, Code::UrlMalformed, "write `tcp://`"),
@@ -538,7 +536,7 @@ const REFUSED: &[(&str, Option<Binding>, Code, &str)] = &[
 
 #[test]
 fn refuses_every_invalid_form_with_its_code_and_a_proposal() {
-    for (text, wish, code, part) in REFUSED {
+    for (text, wish, code, part) in REFUSED.iter().chain(tls::REFUSED) {
         let error = parse(text, *wish).expect_err(text);
         assert_eq!(error.code, *code, "{text:?} with {wish:?}: {error}");
         assert!(error.message.contains(part), "{text:?}: {error}");
@@ -547,15 +545,15 @@ fn refuses_every_invalid_form_with_its_code_and_a_proposal() {
 
 #[test]
 fn proposals_are_themselves_accepted() {
-    for (text, wish, ..) in REFUSED {
+    for (text, wish, ..) in REFUSED.iter().chain(tls::REFUSED) {
         let message = parse(text, *wish).expect_err(text).message;
-        let Some((_, proposal)) = message.split_once("write `tcp://") else {
+        let written = ["tcp", "tls"].into_iter().find_map(|scheme| {
+            let (_, proposal) = message.split_once(&format!("write `{scheme}://"))?;
+            Some(format!("{scheme}://{}", proposal.split('`').next()?))
+        });
+        let Some(proposal) = written else {
             continue;
         };
-        let proposal = format!(
-            "tcp://{}",
-            proposal.split('`').next().expect("split has a first part")
-        );
         assert!(
             parse(&proposal, *wish).is_ok() || proposal == "tcp://host:port",
             "{text:?} proposes {proposal}"
@@ -608,6 +606,15 @@ fn canonical_text_serialises_and_needs_a_port() {
         ("2001:db8::1", "[2001:db8::1]:20001")
     );
     assert_eq!(EndpointUrl::new("[2001:DB8::1]", 20001), v6);
+    let name: EndpointUrl = "TLS://App.example.com".parse().expect("its port is known");
+    assert_eq!(name.to_string(), "tls://app.example.com:443");
+    assert_eq!(name.scheme(), Scheme::Tls);
+    assert!(name < EndpointUrl::with_scheme(Scheme::Tls, "app.example.com", 444));
+    assert_ne!(name, EndpointUrl::new("app.example.com", 443));
+    assert_eq!(
+        "tls://".parse::<EndpointUrl>().expect_err("no name").code,
+        Code::UrlHostInvalid
+    );
     for text in ["tcp://", "tcp://edge.example.com"] {
         assert_eq!(
             text.parse::<EndpointUrl>().expect_err("no port").code,
@@ -632,6 +639,11 @@ fn wildcards_run_from_narrow_to_wide() {
     assert_eq!(wider("tcp://*.b.internal:1"), ["*.internal"]);
     assert_eq!(wider("tcp://a.internal:1"), ["*.internal"]);
     assert!(wider("tcp://a.example.com:1").is_empty());
+    assert_eq!(
+        wider("tls://a.example.com"),
+        ["*.example.com", "*.com"],
+        "public ones too"
+    );
 }
 
 proptest! {
@@ -644,18 +656,21 @@ proptest! {
     }
 
     #[test]
-    fn almost_urls_are_read_or_refused(text in "(tcp:|//|\\[|\\]|:|@|/|\\?|#|\\*|\\.|-|[a-z0-9é]|internal|::1|22){0,12}") {
+    fn almost_urls_are_read_or_refused(text in "(tcp:|tls:|//|\\[|\\]|:|@|/|\\?|#|\\*|\\.|-|[a-z0-9é]|internal|::1|22){0,12}") {
         if let Ok((binding, UrlRequest::Exact(url))) = parse(&text, None) {
             prop_assert_eq!(parse(&url.to_string(), None), Ok((binding, UrlRequest::Exact(url))));
         }
     }
 
     #[test]
-    fn names_round_trip(labels in prop::collection::vec("[a-z]([a-z0-9-]{0,8}[a-z0-9])?", 1..5), port in 1..=u16::MAX, suffix in any::<bool>()) {
+    fn names_round_trip(labels in prop::collection::vec("[a-z]([a-z0-9-]{0,8}[a-z0-9])?", 1..5), port in 1..=u16::MAX, suffix in any::<bool>(), tls in any::<bool>(), wild in any::<bool>()) {
         let mut name = labels.join(".");
         if suffix { name.push_str(".internal"); }
-        let url = EndpointUrl::new(&name, port);
+        if wild && tls { name.insert_str(0, "*."); }
+        let scheme = if tls { Scheme::Tls } else { Scheme::Tcp };
+        let url = EndpointUrl::with_scheme(scheme, &name, port);
         prop_assume!(url.host() != "internal" && url.host().split('.').count() <= 5);
+        prop_assume!(url.host() != "*.internal" || tls);
         prop_assert_eq!(url.to_string().parse::<EndpointUrl>(), Ok(url));
     }
 
@@ -679,7 +694,7 @@ fn guide_refusals() -> Vec<(String, Option<Binding>, String, Option<String>)> {
             .rsplit_once("binding ")
             .and_then(|(_, word)| word.parse().ok());
         let proposal = Some(cells[3])
-            .filter(|cell| cell.starts_with("`tcp://"))
+            .filter(|cell| cell.starts_with("`tcp://") || cell.starts_with("`tls://"))
             .and_then(code);
         (
             code(cells[1]).expect("a URL"),
@@ -694,7 +709,7 @@ fn guide_refusals() -> Vec<(String, Option<Binding>, String, Option<String>)> {
 #[test]
 fn the_guide_tells_the_truth_about_refusals() {
     let rows = guide_refusals();
-    assert_eq!(rows.len(), 14);
+    assert_eq!(rows.len(), 16);
     for (text, wish, code, proposal) in rows {
         let error = parse(&text, wish).expect_err(&text);
         assert_eq!(error.code.as_str(), code, "{text}");

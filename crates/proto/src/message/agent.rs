@@ -1,7 +1,7 @@
 //! Bodies of what an agent says, and of what both sides say.
 
 use portcullis_model::endpoint::ProxyVersion;
-use portcullis_model::{Binding, EndpointId, EndpointLimits};
+use portcullis_model::{Binding, Code, EndpointId, EndpointLimits, Error, OnChange, PoolTerms};
 use serde::{Deserialize, Serialize};
 
 /// Serve an endpoint. `req` is answered by `bound` or `refused`.
@@ -42,6 +42,12 @@ pub struct Bind {
     /// Whether a random address is given up with the endpoint.
     #[serde(default)]
     pub ephemeral: bool,
+    /// What becomes of open connections when the policy changes.
+    #[serde(default, skip_serializing_if = "OnChange::is_default")]
+    pub on_change: OnChange,
+    /// How it stands in its pool.
+    #[serde(default, skip_serializing_if = "PoolTerms::is_default")]
+    pub pool: PoolTerms,
 }
 
 /// Change an endpoint in place; what is absent stays. Answered by `updated` or `refused`.
@@ -66,6 +72,12 @@ pub struct Update {
     /// What the agent forwards to, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_url: Option<String>,
+    /// What becomes of open connections when the policy changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_change: Option<OnChange>,
+    /// How it stands in its pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolTerms>,
 }
 
 impl Update {
@@ -79,6 +91,8 @@ impl Update {
             traffic_policy: None,
             pooling_enabled: None,
             upstream_url: None,
+            on_change: None,
+            pool: None,
         }
     }
 }
@@ -121,4 +135,35 @@ pub struct Goodbye {
     /// Why, for the log.
     #[serde(default)]
     pub reason: String,
+}
+
+/// How the upstream of an endpoint fares by the agent's checks. Told only to an edge whose welcome says that
+/// it takes it; when it changes, and with every check that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// The endpoint, one of this session.
+    pub endpoint_id: EndpointId,
+    /// Whether it is healthy.
+    pub healthy: bool,
+    /// Checks in a row that failed.
+    #[serde(default)]
+    pub failures: u32,
+    /// For how long it has been healthy or not; ages, because clocks differ.
+    #[serde(default)]
+    pub age_ms: u64,
+    /// What the last check failed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// The same in words.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl HealthReport {
+    /// The reason as the error it tells; cut to what a reason may have.
+    pub fn error(&self) -> Option<Error> {
+        let code = self.code?;
+        let clean = portcullis_model::health::failure(&self.reason);
+        Some(Error { code, ..clean })
+    }
 }

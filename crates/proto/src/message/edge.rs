@@ -35,6 +35,9 @@ pub struct Welcome {
     /// Whether the edge takes carriers and channels without TLS.
     #[serde(default)]
     pub plain_links: bool,
+    /// Whether the edge takes `health`. An edge of a release without it would end the session over it.
+    #[serde(default)]
+    pub health: bool,
     /// The node's public host name, for people.
     #[serde(default)]
     pub public_host: String,

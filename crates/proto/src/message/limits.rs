@@ -39,3 +39,25 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         connections_per_source_max: wire.connections_per_source_max,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_comes_over_the_wire_and_an_unknown_one_is_passed_over() {
+        let limits = EndpointLimits {
+            idle_timeout_ms: Some(0),
+            client_idle_timeout_ms: Some(1),
+            server_idle_timeout_ms: Some(2),
+            half_close_timeout_ms: Some(3),
+            connect_timeout_ms: Some(4),
+            max_lifetime_ms: Some(5),
+            connections_max: Some(6),
+            connections_per_source_max: Some(7),
+        };
+        let mut said = serde_json::to_value(limits).expect("plain data");
+        said["later_limit_ms"] = 8.into();
+        assert_eq!(deserialize(said).expect("known fields"), limits);
+    }
+}

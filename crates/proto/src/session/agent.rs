@@ -15,7 +15,8 @@ use crate::defaults::{
 };
 use crate::handshake::{Heartbeat, VersionRange};
 use crate::message::{
-    self, Abort, AgentMessage, Bind, Bound, EdgeMessage, Goodbye, Hello, Unbind, Update, Welcome,
+    self, Abort, AgentMessage, Bind, Bound, EdgeMessage, Goodbye, HealthReport, Hello, Unbind,
+    Update, Welcome,
 };
 
 /// What the agent's actor is to do.
@@ -115,6 +116,8 @@ pub struct AgentMachine {
     settings: AgentSettings,
     state: State,
     draining: bool,
+    /// Whether the edge takes `health`.
+    takes_health: bool,
     last_req: u64,
     /// By number, so also by age: all have the same time-out.
     pending: BTreeMap<u64, (Request, Duration)>,
@@ -128,6 +131,7 @@ impl AgentMachine {
             settings,
             state,
             draining: false,
+            takes_health: false,
             last_req: 0,
             pending: BTreeMap::new(),
         }
@@ -211,6 +215,14 @@ impl AgentMachine {
             return Vec::new();
         }
         vec![Action::Send(Abort { channel, open }.into())]
+    }
+
+    /// Tells how an upstream fares, where the edge wants to know.
+    pub fn health(&mut self, report: HealthReport) -> Vec<AgentAction> {
+        if !self.is_established() || !self.takes_health {
+            return Vec::new();
+        }
+        vec![Action::Send(report.into())]
     }
 
     /// Ends the session on purpose.
@@ -326,6 +338,7 @@ impl AgentMachine {
                 self.state = State::Established(Pulse::new(now, heartbeat));
                 welcome.channels_idle_min = welcome.channels_idle_min.min(CHANNELS_IDLE_MIN_MAX);
                 welcome.carriers = welcome.carriers.min(CARRIERS_MAX);
+                self.takes_health = welcome.health;
                 vec![Action::Event(AgentEvent::Welcome(welcome))]
             }
             Err(error) => self.violation(&error.message),

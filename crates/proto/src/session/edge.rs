@@ -15,8 +15,8 @@ use crate::defaults::{
 use crate::frame::clip;
 use crate::handshake::{Heartbeat, SessionKey, VersionRange, choose_version};
 use crate::message::{
-    self, Abort, AgentMessage, Bind, Bound, Drain, EdgeMessage, Fatal, Hello, NeedChannels,
-    Refused, Stop, StopEndpoint, Unbind, Update, Welcome,
+    self, Abort, AgentMessage, Bind, Bound, Drain, EdgeMessage, Fatal, HealthReport, Hello,
+    NeedChannels, Refused, Stop, StopEndpoint, Unbind, Update, Welcome,
 };
 
 /// What the edge's actor is to do.
@@ -33,6 +33,8 @@ pub enum EdgeEvent {
     Unbind(Unbind),
     /// Drop a channel: its RESET cannot be delivered.
     Abort(Abort),
+    /// How an upstream fares, by the agent's checks.
+    Health(HealthReport),
     /// The round trip of a heartbeat.
     Latency(Duration),
 }
@@ -176,6 +178,7 @@ impl EdgeMachine {
             channels_idle_min: spec.channels_idle_min,
             carriers: if self.carriers { spec.carriers } else { 0 },
             plain_links: spec.plain_links,
+            health: true,
             public_host: spec.public_host,
         };
         vec![Action::Send(welcome.into())]
@@ -365,6 +368,7 @@ impl EdgeMachine {
             )],
             AgentMessage::HeartbeatAck(ack) => self.acked(now, ack.nonce),
             AgentMessage::Abort(abort) => vec![Action::Event(EdgeEvent::Abort(abort))],
+            AgentMessage::Health(report) => vec![Action::Event(EdgeEvent::Health(report))],
             AgentMessage::Goodbye(goodbye) => {
                 let words = if goodbye.reason.is_empty() {
                     "the agent said goodbye"

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use portcullis_proto::{
-    AgentMessage, EdgeMessage, FirstMessage, FrameType, Header, Message, codec, frame,
+    AgentMessage, DialAnswer, EdgeMessage, FirstMessage, FrameType, Header, Message, codec, frame,
 };
 
 use crate::samples;
@@ -55,6 +55,7 @@ fn check<M: Message + PartialEq + std::fmt::Debug>(set: &str, messages: Vec<M>) 
 #[test]
 fn golden_messages() {
     check::<FirstMessage>("first", samples::first_messages());
+    check::<DialAnswer>("dial", samples::dial_answers());
     check::<AgentMessage>("agent", samples::agent_messages());
     check::<EdgeMessage>("edge", samples::edge_messages());
 }
@@ -94,6 +95,11 @@ fn golden_folder_holds_nothing_else() {
         FirstMessage::TYPES
             .iter()
             .map(|kind| format!("first.{kind}.bin")),
+    );
+    names.extend(
+        DialAnswer::TYPES
+            .iter()
+            .map(|kind| format!("dial.{kind}.bin")),
     );
     names.extend(
         AgentMessage::TYPES

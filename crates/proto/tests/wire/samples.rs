@@ -3,16 +3,17 @@
 use portcullis_model::endpoint::ProxyVersion;
 use portcullis_model::id::ConnectionId;
 use portcullis_model::{
-    AccountId, AgentId, Binding, Code, EndpointId, EndpointLimits, EndpointUrl, Error, Secret,
-    SessionId,
+    AccountId, AgentId, Binding, Code, EndpointId, EndpointLimits, EndpointUrl, Error, OnChange,
+    PoolStrategy, PoolTerms, Secret, SessionId,
 };
 use portcullis_proto::message::{
-    Abort, Bind, Bound, ChannelHello, Drain, Fatal, Goodbye, Heartbeat, HeartbeatAck, Hello,
-    NeedChannels, Refused, Stop, StopEndpoint, Unbind, Unbound, Update, Updated, Welcome,
+    Abort, Bind, Bound, ChannelHello, Dial, Drain, Fatal, Goodbye, HealthReport, Heartbeat,
+    HeartbeatAck, Hello, NeedChannels, Ready, Refused, Stop, StopEndpoint, Unbind, Unbound, Update,
+    Updated, Welcome,
 };
 use portcullis_proto::{
-    AgentMessage, EdgeMessage, FirstMessage, FrameType, Header, Leg, OpenHeader, SessionKey,
-    Switch, frame,
+    AgentMessage, DialAnswer, EdgeMessage, FirstMessage, FrameType, Header, Leg, OpenHeader,
+    SessionKey, Switch, frame,
 };
 use portcullis_proto::{VersionRange, handshake};
 
@@ -71,11 +72,16 @@ pub(crate) fn bind() -> Bind {
             server_idle_timeout_ms: Some(2),
             half_close_timeout_ms: Some(3),
             connect_timeout_ms: Some(4),
-            max_lifetime_ms: Some(7),
+            max_lifetime_ms: None,
             connections_max: Some(5),
             connections_per_source_max: Some(6),
         },
         ephemeral: true,
+        on_change: OnChange::Reevaluate,
+        pool: PoolTerms {
+            strategy: PoolStrategy::LeastConnections,
+            weight: 3,
+        },
     }
 }
 
@@ -89,8 +95,30 @@ pub(crate) fn first_messages() -> Vec<FirstMessage> {
     vec![
         hello().into(),
         link(3).into(),
+        dial().into(),
         FirstMessage::Carrier(link(4)),
     ]
+}
+
+fn dial() -> Dial {
+    Dial {
+        versions: VersionRange { min: 1, max: 1 },
+        authtoken: hello().authtoken,
+        url: "tcp://db.internal:5432".to_owned(),
+        check: true,
+        agent_version: "0.1.0".to_owned(),
+        hostname: "laptop".to_owned(),
+    }
+}
+
+pub(crate) fn dial_answers() -> Vec<DialAnswer> {
+    let ready = Ready {
+        version: 1,
+        url: EndpointUrl::new("db.internal", 5432),
+        server_version: "0.1.0".to_owned(),
+    };
+    let absent = Error::of(Code::ForwardTargetMissing);
+    vec![ready.into(), Fatal::new(&absent, false).into()]
 }
 
 pub(crate) fn agent_messages() -> Vec<AgentMessage> {
@@ -102,6 +130,8 @@ pub(crate) fn agent_messages() -> Vec<AgentMessage> {
         traffic_policy: Some(String::new()),
         pooling_enabled: Some(false),
         upstream_url: Some("tcp://127.0.0.1:5433".to_owned()),
+        on_change: Some(OnChange::Drain),
+        pool: Some(PoolTerms::default()),
     };
     vec![
         bind().into(),
@@ -116,6 +146,15 @@ pub(crate) fn agent_messages() -> Vec<AgentMessage> {
         Abort {
             channel: 3,
             open: 12,
+        }
+        .into(),
+        HealthReport {
+            endpoint_id: endpoint(),
+            healthy: false,
+            failures: 3,
+            age_ms: 1_500,
+            code: Some(Code::UpstreamUnhealthy),
+            reason: "postgres: it did not answer in time".to_owned(),
         }
         .into(),
         Goodbye {
@@ -139,6 +178,7 @@ pub(crate) fn welcome() -> Welcome {
         channels_idle_min: 4,
         carriers: 2,
         plain_links: true,
+        health: true,
         public_host: "edge.example.com".to_owned(),
     }
 }

@@ -8,7 +8,9 @@ use portcullis_model::{Code, Error};
 use portcullis_proto::defaults::{
     HANDSHAKE_TIMEOUT, NEED_CHANNELS_MAX, REQUEST_TIMEOUT, REQUESTS_PENDING_MAX, STOP_TIMEOUT,
 };
-use portcullis_proto::message::{Bind, HeartbeatAck, NeedChannels, Unbound, Update, Updated};
+use portcullis_proto::message::{
+    Bind, HealthReport, HeartbeatAck, NeedChannels, Unbound, Update, Updated,
+};
 use portcullis_proto::session::{
     Action, AgentEvent, AgentSettings, Cause, EdgeEvent, EdgeSettings, Ending, NotSent,
 };
@@ -445,6 +447,34 @@ fn oversized_and_malformed_messages_end_the_session_with_their_code() {
         assert_eq!(ending(&world.agent_end).error.code, code);
         assert_eq!(ending(&world.edge_end).cause, Cause::Peer, "goodbye");
     }
+}
+
+#[test]
+fn health_is_told_to_an_edge_that_takes_it_and_to_no_other() {
+    let report = || HealthReport {
+        endpoint_id: samples::endpoint(),
+        healthy: true,
+        failures: 0,
+        age_ms: 7,
+        code: None,
+        reason: String::new(),
+    };
+    let mut world = World::established(MILLI);
+    let actions = world.agent.health(report());
+    assert_eq!(actions.len(), 1);
+    world.agent_does(actions);
+    world.run_for(10 * MILLI);
+    let heard = EdgeEvent::Health(report());
+    assert!(world.edge_events.iter().any(|(_, event)| *event == heard));
+
+    // An edge of a release before it says nothing of it in its welcome.
+    let mut agent = AgentMachine::new(Duration::ZERO, AgentSettings::of(&samples::hello()));
+    assert!(agent.health(report()).is_empty(), "nobody is there yet");
+    let mut written = serde_json::to_value(EdgeMessage::from(samples::welcome())).unwrap();
+    written.as_object_mut().unwrap().remove("health");
+    let older: EdgeMessage = serde_json::from_value(written).unwrap();
+    agent.handle_message(SECOND, older);
+    assert!(agent.is_established() && agent.health(report()).is_empty());
 }
 
 #[test]

@@ -320,7 +320,9 @@ impl World {
                     EdgeEvent::Unbind(portcullis_proto::message::Unbind { req, .. }),
                     Answer::Refuse,
                 ) => self.edge.refused(req, &Error::of(Code::AddressTaken)),
-                (EdgeEvent::Abort(_) | EdgeEvent::Latency(_), _) => Vec::new(),
+                (EdgeEvent::Abort(_) | EdgeEvent::Health(_) | EdgeEvent::Latency(_), _) => {
+                    Vec::new()
+                }
             };
             self.edge_does(actions);
         }
