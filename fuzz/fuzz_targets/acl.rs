@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use portcullis_model::acl::{Acl, BindRequest};
-use portcullis_model::url::{UrlRequest, parse};
+use portcullis_model::url::{Scheme, UrlRequest, parse};
 
 fuzz_target!(|text: &str| {
     let (wanted, rules) = text
@@ -16,8 +16,10 @@ fuzz_target!(|text: &str| {
         return;
     };
     let all = rules.is_empty() || rules.iter().any(|rule| rule.trim() == "*");
-    let random = acl.check(BindRequest::Random);
-    assert!(random.is_ok() || !all);
+    for scheme in [Scheme::Tcp, Scheme::Tls] {
+        let random = acl.check(BindRequest::Random(scheme));
+        assert!(random.is_ok() || !all);
+    }
     if let Ok((binding, UrlRequest::Exact(url))) = parse(wanted, None) {
         let named = acl.check(BindRequest::Url(binding, &url));
         assert!(named.is_ok() || !all);

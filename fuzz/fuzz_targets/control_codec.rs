@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis_proto::{AgentMessage, Decoder, EdgeMessage, FirstMessage, Message, codec};
+use portcullis_proto::{AgentMessage, Decoder, DialAnswer, EdgeMessage, FirstMessage, Message, codec};
 
 fn read<M: Message + PartialEq + std::fmt::Debug>(bytes: &[u8], piece: usize) {
     let mut decoder = Decoder::new();
@@ -47,9 +47,10 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let piece = usize::from(*piece) + 1;
-    match set % 3 {
+    match set % 4 {
         0 => read::<FirstMessage>(bytes, piece),
         1 => read::<AgentMessage>(bytes, piece),
-        _ => read::<EdgeMessage>(bytes, piece),
+        2 => read::<EdgeMessage>(bytes, piece),
+        _ => read::<DialAnswer>(bytes, piece),
     }
 });

@@ -23,6 +23,10 @@ fuzz_target!(|data: &[u8]| {
     let Ok((binding, request)) = parse(text, asked[usize::from(choice % 4)]) else {
         return;
     };
+    if let UrlRequest::TlsName(name) = &request {
+        let again = parse(&format!("tls://{name}"), Some(binding));
+        assert_eq!(again, Ok((binding, request.clone())));
+    }
     if let UrlRequest::Exact(url) = request {
         assert!(url.port() > 0);
         let again = parse(&url.to_string(), Some(binding));

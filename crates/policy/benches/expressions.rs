@@ -53,10 +53,25 @@ const TEN: [&str; 10] = [
     "conn.client_ip in ['192.0.2.7', '192.0.2.8', '192.0.2.9']",
 ];
 
-fn document(expressions: &[&str]) -> String {
+/// The ten of the connection benchmark (`crates/bench/src/figures/policies.rs`).
+fn of_connections() -> Vec<String> {
+    (0..10)
+        .map(|n| {
+            format!(
+                "conn.client_port % 7 == {} && conn.client_ip.startsWith('10.{n}.')",
+                n % 7
+            )
+        })
+        .collect()
+}
+
+/// Ten that only the interpreter can tell.
+const INTERPRETED: [&str; 10] = ["conn.client_ip.size() == 3"; 10];
+
+fn document<T: AsRef<str>>(expressions: &[T]) -> String {
     let mut rules: Vec<serde_json::Value> = expressions
         .iter()
-        .map(|text| serde_json::json!({ "expressions": [text], "actions": [{ "type": "deny" }] }))
+        .map(|text| serde_json::json!({ "expressions": [text.as_ref()], "actions": [{ "type": "deny" }] }))
         .collect();
     let config = serde_json::json!({ "url": "tcp://db.internal:5432" });
     rules
@@ -86,6 +101,17 @@ fn decide(c: &mut Criterion) {
         let text = document(TEN.get(..rules).unwrap_or_default());
         let policy = Policy::compile(&text, EndpointType::Cloud).expect("a valid policy");
         group.bench_function(format!("{rules} rules"), |b| {
+            b.iter(|| Run::default().go(black_box(&policy), &facts, &Nothing));
+        });
+    }
+    let of_connections = document(&of_connections());
+    let interpreted = document(&INTERPRETED);
+    for (name, text) in [
+        ("10 rules of two parts", of_connections),
+        ("10 rules, interpreted", interpreted),
+    ] {
+        let policy = Policy::compile(&text, EndpointType::Cloud).expect("a valid policy");
+        group.bench_function(name, |b| {
             b.iter(|| Run::default().go(black_box(&policy), &facts, &Nothing));
         });
     }

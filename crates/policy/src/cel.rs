@@ -12,6 +12,7 @@ mod functions;
 mod limits;
 mod loops;
 mod paths;
+mod plain;
 mod program;
 mod slots;
 mod template;
@@ -140,6 +141,14 @@ impl Expr {
 
     /// Evaluates; what is not a bool is an error.
     pub(crate) fn eval_bool(&self, scope: &Scope<'_>) -> Result<bool, String> {
+        match self.program.decide(scope) {
+            Some(is) => Ok(is),
+            None => self.interpret_bool(scope),
+        }
+    }
+
+    /// The same by the interpreter alone.
+    fn interpret_bool(&self, scope: &Scope<'_>) -> Result<bool, String> {
         match self.value(scope)? {
             cel::Value::Bool(is) => Ok(is),
             other => Err(format!(

@@ -68,6 +68,37 @@ pub struct Step {
     pub action: u16,
 }
 
+/// What is written to a client. Its `Debug` tells the length alone: it may hold a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answer(Arc<[u8]>);
+
+impl<T: Into<Arc<[u8]>>> From<T> for Answer {
+    fn from(bytes: T) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl Answer {
+    /// The bytes.
+    pub fn into_bytes(self) -> Arc<[u8]> {
+        self.0
+    }
+}
+
+impl std::ops::Deref for Answer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 /// What is to become of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
@@ -93,7 +124,7 @@ pub enum Decision {
         /// The rule's name or place.
         rule: Arc<str>,
         /// What to write.
-        bytes: Arc<[u8]>,
+        bytes: Answer,
         /// The HTTP status, if it is a response of HTTP.
         status: Option<u16>,
     },

@@ -45,7 +45,7 @@ pub mod world;
 
 pub use cel::Filter;
 pub use compile::Notice;
-pub use decide::{Conn, Decision, DenyMode, Limiter, OnError, Policy, Step, Verdict};
+pub use decide::{Answer, Conn, Decision, DenyMode, Limiter, OnError, Policy, Step, Verdict};
 pub use render::with_cidrs;
 pub use run::balance;
 pub use run::{Bandwidth, EndpointFacts, Facts, Given, Need, Next, Run, SetLimits};

@@ -228,6 +228,11 @@ impl Run {
         &self.bandwidths
     }
 
+    /// Units of work so far, of about 100 ns each: whether it is time to let others have the thread.
+    pub fn spent(&self) -> u64 {
+        self.spent
+    }
+
     /// What `set-limits` set so far.
     pub fn limits(&self) -> SetLimits {
         self.limits
@@ -351,6 +356,10 @@ impl Run {
             return;
         }
         let line = format!("{}: {what}", rule.label);
+        if line.len() <= LOG_LINE_CHARS_MAX && line.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+            self.log.push(line);
+            return;
+        }
         let mut clean: String = line
             .chars()
             .take(LOG_LINE_CHARS_MAX)

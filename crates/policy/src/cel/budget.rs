@@ -29,6 +29,16 @@ pub(super) fn start(seed: u64) {
     RANDOM.set(seed);
 }
 
+/// What evaluations may still spend together, to come [`back`] to.
+pub(super) fn together() -> u64 {
+    TOGETHER.get()
+}
+
+/// As if nothing had been spent since.
+pub(super) fn back(together: u64) {
+    TOGETHER.set(together);
+}
+
 /// Does something whose evaluations may spend `left` together; what is left then stands there.
 pub(crate) fn within<T>(left: &mut u64, what: impl FnOnce() -> T) -> T {
     let before = TOGETHER.replace(*left);
@@ -75,6 +85,11 @@ pub(super) fn make(bytes: usize) -> Result<(), ExecutionError> {
             format!("a value would have more than {VALUE_BYTES_MAX} bytes"),
         ));
     }
+    spend(u64::try_from(bytes / UNIT_BYTES).unwrap_or(u64::MAX))
+}
+
+/// Pays for so many bytes that are looked at where they stand.
+pub(super) fn pass(bytes: usize) -> Result<(), ExecutionError> {
     spend(u64::try_from(bytes / UNIT_BYTES).unwrap_or(u64::MAX))
 }
 

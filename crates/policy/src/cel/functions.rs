@@ -15,7 +15,8 @@ use cel::{DeclarationError, Env, ExecutionError, extensions};
 
 use super::budget::{self, failed};
 
-pub(super) use text::check_regex;
+pub(super) use net::{address, is_private_address, network};
+pub(super) use text::{check_regex, matches_kept};
 
 /// What a function's arguments are.
 type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;

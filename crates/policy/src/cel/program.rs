@@ -10,14 +10,17 @@ use portcullis_model::Code;
 use super::check::Walk;
 use super::functions::ENV;
 use super::limits::{EXPRESSION_BYTES_MAX, OPERATORS_MAX, PARSER_DEPTH_MAX, PARSER_RECOVERIES_MAX};
+use super::plain::Test;
 use super::slots::{Names, Slot};
-use super::{Fault, Reads, TOO_MUCH, budget};
+use super::{Fault, Reads, Scope, TOO_MUCH, budget};
 
 /// A checked expression.
 #[derive(Clone)]
 pub(super) struct Program {
     root: Arc<IdedExpr>,
     slots: Arc<[(Slot, bool)]>,
+    /// What decides without the interpreter. Only in policies: filters have operators of their own.
+    plain: Option<Arc<Test>>,
 }
 
 impl std::fmt::Debug for Program {
@@ -48,11 +51,34 @@ impl Program {
             loops: 0,
         };
         let root = walk.walk(parsed, 0)?;
+        let plain = match names {
+            Names::Policy => Test::build(&root, &walk.slots).map(Arc::new),
+            Names::Filter(_) => None,
+        };
         let program = Self {
             root: Arc::new(root),
             slots: walk.slots.into(),
+            plain,
         };
         Ok((program, walk.reads))
+    }
+
+    /// Decides a condition without the interpreter; `None`: that has to.
+    pub(super) fn decide(&self, scope: &Scope<'_>) -> Option<bool> {
+        let plain = self.plain.as_ref()?;
+        let before = budget::together();
+        budget::start(0);
+        let decided = if budget::is_spent() {
+            None
+        } else {
+            plain.eval(scope)
+        };
+        if decided.is_none() || budget::is_spent() {
+            // The interpreter begins anew, and says what is wrong.
+            budget::back(before);
+            return None;
+        }
+        decided
     }
 
     /// Evaluates, with the values of slots as they are looked up. The error is for people.

@@ -5,6 +5,7 @@ mod cost;
 mod evaluate;
 mod faults;
 mod filters;
+mod plain;
 mod secrets;
 mod templates;
 

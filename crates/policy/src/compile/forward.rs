@@ -214,7 +214,7 @@ pub(crate) fn internal_url(text: &str) -> Result<EndpointUrl, String> {
             "`{url}` has a wildcard; name the endpoint to forward to in full"
         )),
         Ok((_, UrlRequest::Exact(url))) => Ok(url),
-        Ok((_, UrlRequest::Random | UrlRequest::Host(_))) => Err(format!(
+        Ok(_) => Err(format!(
             "{} has no port; write `tcp://name.internal:5432`",
             quoted(text)
         )),

@@ -202,7 +202,7 @@ impl Run {
         }
         Flow::Done(Decision::Respond {
             rule: Arc::clone(&rule.label),
-            bytes,
+            bytes: bytes.into(),
             status,
         })
     }

@@ -116,17 +116,27 @@ pub fn by_client(
     urls: &[Option<Arc<EndpointUrl>>],
     client: IpAddr,
 ) -> Option<usize> {
+    let names: Vec<u64> = urls
+        .iter()
+        .map(|url| {
+            url.as_ref().map_or(0, |url| {
+                xxh64(url.host().as_bytes(), u64::from(url.port()) + 1)
+            })
+        })
+        .collect();
+    by_client_of(weights, &names, client)
+}
+
+/// The same for targets that are known by a hash of whatever names them.
+pub fn by_client_of(weights: &[u32], names: &[u64], client: IpAddr) -> Option<usize> {
     let mut best: Option<(usize, f64)> = None;
-    for (at, (weight, url)) in weights.iter().zip(urls).enumerate() {
+    for (at, (weight, name)) in weights.iter().zip(names).enumerate() {
         if *weight == 0 {
             continue;
         }
-        let target = url.as_ref().map_or(0, |url| {
-            xxh64(url.host().as_bytes(), u64::from(url.port()) + 1)
-        });
         let hash = match crate::cidr::unmap(client) {
-            IpAddr::V4(ip) => xxh64(&ip.octets(), target),
-            IpAddr::V6(ip) => xxh64(&ip.octets(), target),
+            IpAddr::V4(ip) => xxh64(&ip.octets(), *name),
+            IpAddr::V6(ip) => xxh64(&ip.octets(), *name),
         };
         // In (0, 1): 52 of its bits, and half a step. -w / ln(h) is the weighted score.
         #[expect(clippy::cast_precision_loss, reason = "52 bits fit a double")]

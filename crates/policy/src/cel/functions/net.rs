@@ -18,12 +18,12 @@ pub(super) fn register(env: &mut Env) -> Result<(), DeclarationError> {
 }
 
 /// An address; an IPv4 address within IPv6 is the IPv4 address.
-fn address(text: &str) -> Option<IpAddr> {
+pub(in super::super) fn address(text: &str) -> Option<IpAddr> {
     text.trim().parse().ok().map(cidr::unmap)
 }
 
 /// A network. Bits behind the mask do not matter here: `66.249.66.1/24` is the network it is in.
-fn network(text: &str) -> Option<IpNet> {
+pub(in super::super) fn network(text: &str) -> Option<IpNet> {
     let text = text.trim();
     text.parse().ok().or_else(|| address(text).map(IpNet::from))
 }
@@ -54,10 +54,15 @@ fn in_ranges<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
 }
 
 fn is_private<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
-    answer_bool(match address(text_at(&args, 0)?) {
+    answer_bool(is_private_address(address(text_at(&args, 0)?)))
+}
+
+/// What `isPrivateIp` says.
+pub(in super::super) fn is_private_address(ip: Option<IpAddr>) -> bool {
+    match ip {
         Some(IpAddr::V4(ip)) => ip.is_private(),
         // fc00::/7
         Some(IpAddr::V6(ip)) => ip.is_unique_local(),
         None => false,
-    })
+    }
 }

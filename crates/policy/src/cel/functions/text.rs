@@ -79,8 +79,7 @@ thread_local! {
 
 fn matches<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     let (text, pattern) = (text_at(&args, 0)?, text_at(&args, 1)?);
-    // At the worst every byte visits every state.
-    budget::spend(u64::try_from(text.len() / 2).unwrap_or(u64::MAX))?;
+    budget::spend(match_units(text))?;
     KEPT.with_borrow_mut(|kept| {
         if let Some(regex) = kept.get(pattern) {
             return answer_bool(regex.is_match(text));
@@ -100,6 +99,21 @@ fn matches<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
         kept.insert(pattern.to_owned(), regex);
         answer_bool(is)
     })
+}
+
+/// Whether a text matches an expression that this thread has compiled before; `None`: it has not, or that would
+/// cost too much. Those that are kept are bounded for the thread, as one for each condition would not be.
+pub(in super::super) fn matches_kept(text: &str, pattern: &str) -> Option<bool> {
+    KEPT.with_borrow(|kept| {
+        let regex = kept.get(pattern)?;
+        budget::spend(match_units(text)).ok()?;
+        Some(regex.is_match(text))
+    })
+}
+
+/// At the worst every byte visits every state.
+fn match_units(text: &str) -> u64 {
+    u64::try_from(text.len() / 2).unwrap_or(u64::MAX)
 }
 
 fn lower<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {

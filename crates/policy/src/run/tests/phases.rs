@@ -58,6 +58,18 @@ fn the_published_response_waits_for_a_request_and_answers_it() {
         panic!("no response")
     };
     assert_eq!((&*rule, status), ("on_http_request[0]", Some(200)));
+    let shown = format!(
+        "{:?}",
+        Decision::Respond {
+            rule,
+            bytes: bytes.clone(),
+            status
+        }
+    );
+    assert!(
+        shown.contains(&format!("bytes: {} bytes,", bytes.len())),
+        "{shown}"
+    );
     let text = String::from_utf8(bytes.to_vec()).expect("text");
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
     assert!(
