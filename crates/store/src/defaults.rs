@@ -87,6 +87,10 @@ pub const TAKEOVERS_MAX: u32 = 10;
 /// A network that flaps costs a heartbeat's tolerance (15 s) to notice, or is noticed by the server
 /// too, which is then no takeover; so it never makes ten of them within this time.
 pub const TAKEOVER_WINDOW: Duration = Duration::from_secs(30);
+/// Letters of a random TLS name: 60 bits, which nobody guesses.
+pub const TLS_RANDOM_CHARS: usize = 12;
+/// TLS names of one account, those that rest for it included. A name costs some 300 bytes of memory and disk.
+pub const TLS_NAMES_MAX: usize = 10_000;
 /// Size of the database's write-ahead log, in pages, at which it is folded back (4 MiB).
 pub const WAL_PAGES_MAX: u32 = 1_000;
 /// IP policies of one account.

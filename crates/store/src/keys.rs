@@ -9,6 +9,7 @@ use portcullis_model::id::{
     CertificateAuthorityId, IpPolicyId, IpPolicyRuleId, IpRestrictionId, SecretId,
     TlsCertificateId, VaultId,
 };
+use portcullis_model::url::Scheme;
 use portcullis_model::{
     AccountId, AddrId, AgentId, ApiKeyId, Binding, CredentialId, Endpoint, EndpointId, EndpointUrl,
     SessionId,
@@ -124,18 +125,51 @@ pub(crate) fn host_claim(host: &str) -> String {
     format!("claim/host/{host}")
 }
 
+/// The claim of a TLS name. The labels stand in reverse, so that what is below a name has its key as a prefix.
+pub(crate) fn tls_claim(name: &str) -> String {
+    format!("claim/tls/{}", reversed(name))
+}
+
+/// The claims of TLS names below a name, its wildcard included; of all for an empty one.
+pub(crate) fn tls_claims(below: &str) -> String {
+    match below {
+        "" => "claim/tls/".to_owned(),
+        _ => format!("claim/tls/{}.", reversed(below)),
+    }
+}
+
+/// Labels from the last to the first; twice is the name again.
+pub(crate) fn reversed(name: &str) -> String {
+    let labels: Vec<&str> = name.rsplit('.').collect();
+    labels.join(".")
+}
+
 pub(crate) fn ip_claim(ip: IpAddr) -> String {
     format!("claim/ip/{ip}")
 }
 
 /// The markers of endpoints at one URL: who makes one guards that no other came meanwhile.
 pub(crate) fn at_url(binding: Binding, account: &AccountId, url: &EndpointUrl) -> String {
-    match binding {
-        Binding::Public => format!("{}{}/", at_public_host(url.host()), url.port()),
-        Binding::Internal | Binding::Kubernetes => {
-            format!("url/{binding}/{account}/{}/{}/", url.host(), url.port())
+    match (binding, url.scheme()) {
+        (Binding::Public, Scheme::Tcp) => {
+            format!("{}{}/", at_public_host(url.host()), url.port())
+        }
+        (Binding::Public, Scheme::Tls) => format!("{}{}/", at_tls_name(url.host()), url.port()),
+        (Binding::Internal | Binding::Kubernetes, scheme) => {
+            // Those of `tcp://` came first, and have no word for it.
+            let scheme = match scheme {
+                Scheme::Tcp => "",
+                Scheme::Tls => "tls-",
+            };
+            let (host, port) = (url.host(), url.port());
+            format!("url/{scheme}{binding}/{account}/{host}/{port}/")
         }
     }
+}
+
+/// The markers of public TLS endpoints at a name, whatever the port.
+pub(crate) fn at_tls_name(name: &str) -> String {
+    format!("url/tls/{name}/")
 }
 
 /// The markers of endpoints at a public host, whatever the port.
@@ -155,4 +189,37 @@ pub(crate) fn url_marker(endpoint: &Endpoint) -> String {
 /// A node's presence: holds the id of its lease.
 pub(crate) fn node(node: &str) -> String {
     format!("node/{node}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_tcp_urls_stay_as_they_are_and_those_of_tls_are_apart() {
+        let account = AccountId::new(1_700_000_000, [1; 16]);
+        let at = |binding, url: &str| at_url(binding, &account, &url.parse().expect("a URL"));
+        assert_eq!(
+            at(Binding::Public, "tcp://a.com:443"),
+            "url/public/a.com/443/"
+        );
+        assert_eq!(at(Binding::Public, "tls://a.com"), "url/tls/a.com/443/");
+        assert_eq!(
+            at(Binding::Internal, "tcp://a.internal:443"),
+            format!("url/internal/{account}/a.internal/443/")
+        );
+        assert_eq!(
+            at(Binding::Internal, "tls://a.internal:443"),
+            format!("url/tls-internal/{account}/a.internal/443/")
+        );
+    }
+
+    #[test]
+    fn claims_of_names_below_a_name_share_its_prefix() {
+        assert_eq!(tls_claim("a.b.com"), "claim/tls/com.b.a");
+        assert_eq!(tls_claim("*.b.com"), "claim/tls/com.b.*");
+        assert!(tls_claim("x.a.b.com").starts_with(&tls_claims("b.com")));
+        assert!(!tls_claim("x.ab.com").starts_with(&tls_claims("b.com")));
+        assert_eq!(reversed(&reversed("*.a.b.com")), "*.a.b.com");
+    }
 }

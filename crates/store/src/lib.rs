@@ -37,6 +37,7 @@ pub use requests::{
 pub use requests::{IpPolicyUpdate, IpRuleSpec, IpRuleUpdate, NewIpPolicy, NewIpRule};
 pub use sealer::Sealer;
 pub use settings::{IpPool, PoolIp, PortRange, PortRanges, Settings, SharedHost};
+pub use settings::{TlsHost, TlsSettings};
 
 pub use snapshot::{CertificatePem, EndpointEntry, Listen, Pool, Snapshot};
 pub use sqlite::SqliteStore;

@@ -21,6 +21,7 @@ mod presence;
 mod sessions;
 mod sweep;
 mod takeover;
+mod tls_names;
 
 // Vaults and secrets
 mod secret_uses;

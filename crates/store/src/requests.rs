@@ -9,7 +9,7 @@ use portcullis_model::endpoint::ProxyVersion;
 use portcullis_model::id::{IpPolicyId, VaultId};
 use portcullis_model::{
     AddressKind, AgentId, ApiKeyId, Binding, CertificateSummary, CredentialId, EndpointLimits,
-    IpAction, Secret,
+    HealthCheck, IpAction, OnChange, PoolStrategy, PoolTerms, Secret,
 };
 
 /// An account to make.
@@ -128,6 +128,10 @@ pub struct NewCloudEndpoint {
     pub pooling_enabled: bool,
     /// Limits that differ from the server's.
     pub limits: EndpointLimits,
+    /// What becomes of open connections when the policy changes.
+    pub on_change: OnChange,
+    /// How it stands in its pool.
+    pub pool: PoolTerms,
 }
 
 /// Changes to a cloud endpoint.
@@ -147,6 +151,12 @@ pub struct EndpointUpdate {
     pub pooling_enabled: Option<bool>,
     /// Replaces all limits.
     pub limits: Option<EndpointLimits>,
+    /// What becomes of open connections when the policy changes.
+    pub on_change: Option<OnChange>,
+    /// How members of its pool are chosen.
+    pub pool_strategy: Option<PoolStrategy>,
+    /// Its share beside the other members.
+    pub weight: Option<u32>,
 }
 
 /// An agent that authenticated and opens a session.
@@ -199,6 +209,10 @@ pub struct BindSpec {
     pub limits: EndpointLimits,
     /// Do not give a random address again to this agent after it went offline.
     pub ephemeral: bool,
+    /// What becomes of open connections when the policy changes.
+    pub on_change: OnChange,
+    /// How it stands in its pool.
+    pub pool: PoolTerms,
 }
 
 /// Changes to an agent's endpoint while it is bound.
@@ -214,6 +228,10 @@ pub struct BoundUpdate {
     pub pooling_enabled: Option<bool>,
     /// What the agent forwards to.
     pub upstream_url: Option<String>,
+    /// What becomes of open connections when the policy changes.
+    pub on_change: Option<OnChange>,
+    /// How it stands in its pool.
+    pub pool: Option<PoolTerms>,
 }
 
 /// An endpoint whose upstream the edge dials itself (`--expose`, `endpoints:`).
@@ -241,6 +259,12 @@ pub struct DirectSpec {
     pub metadata: String,
     /// Limits that differ from the server's.
     pub limits: EndpointLimits,
+    /// What becomes of open connections when the policy changes.
+    pub on_change: OnChange,
+    /// How it stands in its pool.
+    pub pool: PoolTerms,
+    /// How this node checks the upstream.
+    pub health: Option<HealthCheck>,
 }
 
 /// An IP policy to make.

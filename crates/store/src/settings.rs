@@ -15,6 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::defaults;
 use crate::sealer::Sealer;
 
+mod tls;
+
+#[cfg(test)]
+pub(crate) use tls::overlap;
+pub use tls::{TlsHost, TlsSettings};
+
 /// Settings of one node's registry.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -28,6 +34,8 @@ pub struct Settings {
     pub ip_pools: Vec<IpPool>,
     /// Plans by name; `default` is added when it is absent, and allows all.
     pub plans: BTreeMap<String, Plan>,
+    /// Endpoints that are routed by the name in clients' TLS.
+    pub tls: TlsSettings,
     /// How long a released address rests.
     pub address_rest: Duration,
     /// Endpoints of one session.
@@ -52,6 +60,7 @@ impl Settings {
             region,
             ip_pools: Vec::new(),
             plans: BTreeMap::new(),
+            tls: TlsSettings::default(),
             address_rest: defaults::ADDRESS_REST,
             session_endpoints_max: defaults::SESSION_ENDPOINTS_MAX,
             lease_ttl: defaults::NODE_LEASE_TTL,
@@ -105,6 +114,7 @@ impl Settings {
         for (index, pool) in self.ip_pools.iter().enumerate() {
             check_pool(index, pool, &mut problems);
         }
+        self.tls.check(&mut problems);
         check_duplicates(&self, &mut problems);
         if self.node.is_empty() || self.node.contains('/') {
             problems.push("node_id: must be a non-empty name without `/`".to_owned());

@@ -11,6 +11,7 @@ mod ip;
 mod owned;
 mod restrictions;
 mod table;
+mod tls;
 mod vaults;
 
 use std::collections::{BTreeSet, HashMap};
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use portcullis_model::access::{IpPolicy, IpPolicyRule, IpRestriction};
 use portcullis_model::id::{IpPolicyId, IpPolicyRuleId, IpRestrictionId};
+use portcullis_model::url::Scheme;
 use portcullis_model::{
     Account, AccountId, AddrId, AddressKind, AgentId, ApiKey, ApiKeyId, Binding, Credential,
     CredentialId, Endpoint, EndpointId, EndpointUrl, Error, Plan, ReservedAddr, SessionId,
@@ -32,6 +34,7 @@ use crate::settings::Settings;
 pub use certificates::{AuthorityEntry, CertificateEntry, CertificatePem};
 use owned::Owned;
 pub(crate) use table::Table;
+pub(crate) use tls::TLS_PLACES;
 pub use vaults::SecretEntry;
 
 /// An endpoint with what the data path needs ready-made. It dereferences to the record.
@@ -100,12 +103,16 @@ pub struct Snapshot {
     ip_rules: Owned<IpPolicyRuleId, IpPolicyRule>,
     /// The same rules by policy, for duplicates, counts and sets of networks.
     ip_rules_of: Table<IpPolicyId, ip::RulesOf>,
+    /// IP policies whose sets are to be made before this is published; empty then.
+    touched: Vec<ip::Touched>,
     claims: Table<(u16, Arc<str>), Claim>,
     /// Claims of whole hosts and IPs, as `host/NAME` and `ip/IP`.
     place_claims: Table<Arc<str>, Claim>,
     first_account: Option<AccountId>,
     public: Arc<Hosts>,
     internal: Arc<HashMap<AccountId, Arc<Hosts>>>,
+    /// The same of `tls://` endpoints, public ones by their names.
+    names: tls::Names,
     /// IP that this node listens on for a `host` address → that address's host.
     dedicated: Arc<HashMap<IpAddr, Arc<str>>>,
     vaults: vaults::Vaults,
@@ -260,7 +267,7 @@ impl Snapshot {
         self.public.get(host)?.get(&port)
     }
 
-    /// Every public pool.
+    /// Every public pool of `tcp://` endpoints.
     pub fn public_pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.public.values().flat_map(|ports| ports.values())
     }
@@ -279,20 +286,9 @@ impl Snapshot {
             .find_map(|shared| self.public(&shared.host, port))
     }
 
-    /// The pool of an internal name of the account: the exact name, else the nearest wildcard.
+    /// The pool of an internal `tcp://` name of the account: the exact name, else the nearest wildcard.
     pub fn internal(&self, account: &AccountId, host: &str, port: u16) -> Option<&Arc<Pool>> {
         index::internal(self.internal.get(account)?, host, port)
-    }
-
-    /// The pool of `tls://` endpoints that a connection accepted at this local IP and port is for, by the name that the
-    /// client asks for: the exact name, else the nearest wildcard.
-    pub fn tls(&self, _local: IpAddr, _port: u16, _name: &str) -> Option<&Arc<Pool>> {
-        None
-    }
-
-    /// Whether connections accepted at this local IP and port are routed by the name in their TLS.
-    pub fn is_tls(&self, _local: IpAddr, _port: u16) -> bool {
-        false
     }
 
     /// The sockets that an endpoint needs on this node; empty when it isn't public, or when its host
@@ -301,14 +297,18 @@ impl Snapshot {
         if endpoint.binding != Binding::Public {
             return Vec::new();
         }
-        self.listens_at(endpoint.url.host(), endpoint.url.port())
+        match endpoint.url.scheme() {
+            Scheme::Tcp => self.listens_at(endpoint.url.host(), endpoint.url.port()),
+            Scheme::Tls => self.listens_for_tls(endpoint.url.port()),
+        }
     }
 
     /// Every socket that this node must listen on.
     pub fn listens(&self) -> BTreeSet<Listen> {
-        self.public_pools()
-            .flat_map(|pool| self.listens_at(pool.url.host(), pool.url.port()))
-            .collect()
+        let tcp = self
+            .public_pools()
+            .flat_map(|pool| self.listens_at(pool.url.host(), pool.url.port()));
+        tcp.chain(self.listens_of_names()).collect()
     }
 
     fn listens_at(&self, host: &str, port: u16) -> Vec<Listen> {

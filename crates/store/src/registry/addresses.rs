@@ -7,7 +7,7 @@ use portcullis_model::{
 
 use super::claims::{Standing, refusal};
 use super::draft::Draft;
-use super::{Registry, Written, endpoints, places};
+use super::{Registry, Written, endpoints, places, tls_names};
 use crate::records::ClaimHolder;
 use crate::requests::{AddressUpdate, NewAddress};
 use crate::settings::{IpPool, PoolIp};
@@ -207,6 +207,7 @@ fn reserve_host(
         .map(|host| chosen_host(draft, host))
         .transpose()?;
     let (pool, ip, host) = free_ip(draft, account, new.region.as_deref(), chosen)?;
+    tls_names::check_free(draft, &account.id, &host)?;
     let mut addr = record(draft, account, new, AddressKind::Host)?;
     (addr.host, addr.ips, addr.region) = (host, vec![ip.public], pool.region.clone());
     let holder = ClaimHolder::Address {
@@ -220,9 +221,9 @@ fn reserve_host(
 
 /// A name of the user's own, which must be a public host name and no shared host.
 fn chosen_host(draft: &Draft<'_>, host: &str) -> Result<String, Error> {
-    let url = match parse(&format!("tcp://{host}:1"), Some(Binding::Public))?.1 {
-        UrlRequest::Exact(url) => url,
-        UrlRequest::Random | UrlRequest::Host(_) => return Err(Error::of(Code::UrlHostInvalid)),
+    let wanted = parse(&format!("tcp://{host}:1"), Some(Binding::Public))?.1;
+    let UrlRequest::Exact(url) = wanted else {
+        return Err(Error::of(Code::UrlHostInvalid));
     };
     if draft.snapshot.settings().shared_host(url.host()).is_some() {
         let message = format!(

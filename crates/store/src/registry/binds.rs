@@ -156,6 +156,9 @@ fn bind(
     endpoint.upstream_url.clone_from(&spec.upstream_url);
     endpoint.proxy_protocol = spec.proxy_protocol;
     endpoint.limits = spec.limits;
+    endpoint.on_change = spec.on_change;
+    spec.pool.check()?;
+    endpoint.pool = spec.pool;
     endpoints::check_pool(draft, &endpoint)?;
     endpoints::put(draft, &endpoint, true)?;
     Ok(endpoint)
@@ -199,6 +202,13 @@ pub(super) fn bind_direct(
     endpoint.upstream_url.clone_from(&spec.upstream);
     endpoint.proxy_protocol = spec.proxy_protocol;
     endpoint.limits = spec.limits;
+    endpoint.on_change = spec.on_change;
+    spec.pool.check()?;
+    endpoint.pool = spec.pool;
+    if let Some(check) = &spec.health {
+        check.check()?;
+    }
+    endpoint.health.clone_from(&spec.health);
     endpoints::check_pool(draft, &endpoint)?;
     endpoints::put(draft, &endpoint, true)?;
     Ok(endpoint)
@@ -228,7 +238,9 @@ fn served(
         description: String::new(),
         metadata: String::new(),
         pooling_enabled: false,
-        on_change: portcullis_model::endpoint::OnChange::default(),
+        on_change: portcullis_model::OnChange::default(),
+        pool: portcullis_model::PoolTerms::default(),
+        health: None,
         traffic_policy: traffic_policy.to_owned(),
         upstream_url: String::new(),
         proxy_protocol: None,
@@ -292,6 +304,11 @@ fn change(
     }
     if let Some(upstream) = &update.upstream_url {
         endpoint.upstream_url.clone_from(upstream);
+    }
+    endpoint.on_change = update.on_change.unwrap_or(old.on_change);
+    if let Some(terms) = update.pool {
+        terms.check()?;
+        endpoint.pool = terms;
     }
     if let Some(pooling) = update
         .pooling_enabled

@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use portcullis_model::url::Scheme;
 use portcullis_model::{AccountId, Binding, Code, Endpoint, EndpointId, Error, Timestamp};
 
 use super::draft::Draft;
+use super::tls_names;
 use crate::keys;
 use crate::records::{Claim, ClaimHolder};
 
@@ -112,6 +114,9 @@ impl Draft<'_> {
             resting_until: None,
         };
         self.nothing_new(keys::port_claims(port));
+        if self.snapshot.settings().tls.port == Some(port) {
+            self.nothing_new(keys::tls_claims(""));
+        }
         self.put(keys::port_claim(host, port), &claim)
     }
 
@@ -154,6 +159,9 @@ pub(super) fn vacate(
 ) -> Result<(), Error> {
     if endpoint.binding != Binding::Public {
         return Ok(());
+    }
+    if endpoint.url.scheme() == Scheme::Tls {
+        return tls_names::vacate(draft, endpoint, leaving);
     }
     let (host, port) = (endpoint.url.host(), endpoint.url.port());
     let others = draft.snapshot.public(host, port);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_model::{AccountId, Code, Endpoint, EndpointId, EndpointType, Error};
+use portcullis_model::{AccountId, Code, Endpoint, EndpointId, EndpointType, Error, PoolTerms};
 
 use super::draft::Draft;
 use super::endpoints::{self, Asker};
@@ -65,6 +65,7 @@ fn create(
     id: &AccountId,
     new: &NewCloudEndpoint,
 ) -> Result<Endpoint, Error> {
+    new.pool.check()?;
     let account = draft.account(id)?;
     endpoints::check_tcp(draft, account)?;
     endpoints::check_policy(draft, account, &new.traffic_policy, EndpointType::Cloud)?;
@@ -81,7 +82,9 @@ fn create(
         description: new.description.clone(),
         metadata: new.metadata.clone(),
         pooling_enabled: new.pooling_enabled,
-        on_change: portcullis_model::endpoint::OnChange::default(),
+        on_change: new.on_change,
+        pool: new.pool,
+        health: None,
         traffic_policy: new.traffic_policy.clone(),
         upstream_url: String::new(),
         proxy_protocol: None,
@@ -135,6 +138,12 @@ fn change(
     if let Some(limits) = update.limits {
         endpoint.limits = limits;
     }
+    endpoint.on_change = update.on_change.unwrap_or(old.on_change);
+    endpoint.pool = PoolTerms {
+        strategy: update.pool_strategy.unwrap_or(old.pool.strategy),
+        weight: update.weight.unwrap_or(old.pool.weight),
+    };
+    endpoint.pool.check()?;
     if update.url.is_some() || update.binding.is_some() {
         let current = old.url.to_string();
         let url = update.url.as_deref().unwrap_or(&current);
@@ -146,6 +155,16 @@ fn change(
             draft.delete(keys::url_marker(old));
             claims::vacate(draft, old, &BTreeSet::from([id]))?;
             let place = endpoints::place(draft, account, id, (url, binding), Asker::Cloud)?;
+            if place.url.scheme() != old.url.scheme() {
+                return Err(Error::new(
+                    Code::UrlSchemeChange,
+                    format!(
+                        "endpoint {id} is at {}, and its scheme cannot become {}; create another endpoint",
+                        old.url,
+                        place.url.scheme()
+                    ),
+                ));
+            }
             (endpoint.url, endpoint.binding) = (place.url, place.binding);
             (endpoint.region, endpoint.addr) = (place.region, place.addr);
         }

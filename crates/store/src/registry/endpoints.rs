@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use portcullis_model::account::TcpAccess;
 use portcullis_model::acl::{Acl, BindRequest};
-use portcullis_model::url::{UrlRequest, parse};
+use portcullis_model::url::{Scheme, UrlRequest, parse};
 use portcullis_model::{
     Account, AccountId, AddrId, AddressKind, AgentId, Binding, Code, Credential, Endpoint,
     EndpointId, EndpointType, EndpointUrl, Error,
@@ -14,7 +14,7 @@ use portcullis_model::{
 
 use super::claims::{self, Standing};
 use super::draft::Draft;
-use super::{certificates, ip_policies, places, secret_uses};
+use super::{certificates, ip_policies, places, secret_uses, tls_names};
 use crate::compile::compile;
 use crate::keys;
 use crate::records::{Claim, ClaimHolder};
@@ -93,11 +93,16 @@ pub(super) fn place(
                 addr: None,
             })
         }
-        (Binding::Internal, UrlRequest::Random | UrlRequest::Host(_)) => {
-            Err(Error::of(Code::UrlInternalRandom))
+        (Binding::Internal, _) => Err(Error::of(Code::UrlInternalRandom)),
+        (Binding::Public, UrlRequest::RandomTls) => tls_names::random(draft, account, id, asker),
+        (Binding::Public, UrlRequest::TlsName(name)) => {
+            tls_names::exact(draft, account, id, (&name, None), asker)
+        }
+        (Binding::Public, UrlRequest::Exact(url)) if url.scheme() == Scheme::Tls => {
+            tls_names::exact(draft, account, id, (url.host(), Some(url.port())), asker)
         }
         (Binding::Public, UrlRequest::Random) => {
-            check_acl(asker, BindRequest::Random)?;
+            check_acl(asker, BindRequest::Random(Scheme::Tcp))?;
             random(draft, account, id, asker)
         }
         (Binding::Public, UrlRequest::Host(host)) => {
@@ -108,7 +113,7 @@ pub(super) fn place(
     }
 }
 
-fn check_acl(asker: Asker<'_>, request: BindRequest<'_>) -> Result<(), Error> {
+pub(super) fn check_acl(asker: Asker<'_>, request: BindRequest<'_>) -> Result<(), Error> {
     match asker {
         Asker::Agent { credential, .. } => Acl::parse(&credential.acl)?.check(request),
         Asker::Cloud | Asker::Direct { .. } => Ok(()),
@@ -122,23 +127,7 @@ fn random(
     id: &EndpointId,
     asker: Asker<'_>,
 ) -> Result<Place, Error> {
-    let holder = match asker {
-        Asker::Agent {
-            agent,
-            name,
-            ephemeral: false,
-            ..
-        } => ClaimHolder::Agent {
-            agent: agent.clone(),
-            name: name.to_owned(),
-        },
-        Asker::Direct { name, .. } if !name.is_empty() => ClaimHolder::Direct {
-            name: name.to_owned(),
-        },
-        Asker::Agent { .. } | Asker::Cloud | Asker::Direct { .. } => ClaimHolder::Endpoint {
-            endpoint: id.clone(),
-        },
-    };
+    let holder = holder_for(asker, id);
     let (host, port) = match kept(draft, account, &holder) {
         Some(kept) => kept,
         None => {
@@ -156,6 +145,27 @@ fn random(
         region: host.region.clone(),
         addr: None,
     })
+}
+
+/// Whose a random place is kept for.
+pub(super) fn holder_for(asker: Asker<'_>, id: &EndpointId) -> ClaimHolder {
+    match asker {
+        Asker::Agent {
+            agent,
+            name,
+            ephemeral: false,
+            ..
+        } => ClaimHolder::Agent {
+            agent: agent.clone(),
+            name: name.to_owned(),
+        },
+        Asker::Direct { name, .. } if !name.is_empty() => ClaimHolder::Direct {
+            name: name.to_owned(),
+        },
+        Asker::Agent { .. } | Asker::Cloud | Asker::Direct { .. } => ClaimHolder::Endpoint {
+            endpoint: id.clone(),
+        },
+    }
 }
 
 fn kept<'a>(
@@ -363,12 +373,10 @@ pub(super) fn check_pool(draft: &mut Draft<'_>, endpoint: &Endpoint) -> Result<(
     };
     let other = match endpoint.binding {
         // A public place has an index, and its owner alone stands there.
-        Binding::Public => snapshot
-            .public(endpoint.url.host(), endpoint.url.port())
-            .and_then(|pool| {
-                let others = pool.members.iter().filter(same);
-                others.min_by_key(|other| other.pooling_enabled)
-            }),
+        Binding::Public => snapshot.public_at(&endpoint.url).and_then(|pool| {
+            let others = pool.members.iter().filter(same);
+            others.min_by_key(|other| other.pooling_enabled)
+        }),
         _ => {
             let others = snapshot.endpoints(&endpoint.account).filter(same);
             others.min_by_key(|other| other.pooling_enabled)

@@ -4,6 +4,7 @@ use portcullis_model::{Account, Code, Error};
 
 use super::claims::{Standing, refusal};
 use super::draft::Draft;
+use super::tls_names;
 use crate::records::{Claim, ClaimHolder};
 use crate::settings::SharedHost;
 use crate::{defaults, ids};
@@ -162,6 +163,9 @@ fn unclaimed(
     port: u16,
     own_rest: bool,
 ) -> bool {
+    if tls_names::takes_port(draft, host, port) {
+        return false;
+    }
     draft.rivals(&host.host, port).all(|(claimed, claim)| {
         match draft.port_standing(&account.id, claimed, port, claim) {
             Standing::Free => true,
@@ -185,6 +189,15 @@ pub(super) fn check(
             format!(
                 "port {port} may not be chosen on {}; choose one of {}",
                 host.host, host.choose
+            ),
+        ));
+    }
+    if tls_names::takes_port(draft, host, port) {
+        return Err(Error::new(
+            Code::AddressPortNotPermitted,
+            format!(
+                "port {port} of {0} is for TLS endpoints, which share it by name; use `tls://NAME`, such as `tls://app.{0}`, or choose another port",
+                host.host
             ),
         ));
     }

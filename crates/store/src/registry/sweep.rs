@@ -6,7 +6,7 @@ use portcullis_model::{AccountId, Binding, EndpointUrl, Error};
 use tokio_util::sync::CancellationToken;
 
 use super::draft::Draft;
-use super::{Inner, Registry};
+use super::{Inner, Registry, tls_names};
 use crate::records::{Claim, ClaimHolder};
 use crate::{defaults, keys};
 
@@ -61,7 +61,11 @@ fn sweep(draft: &mut Draft<'_>) -> Result<(), Error> {
         }
         changed += 1;
     }
+    changed += tls_names::sweep(draft, defaults::SWEEP_CLAIMS_MAX - changed)?;
     for (place, claim) in snapshot.all_place_claims() {
+        if place.starts_with(crate::snapshot::TLS_PLACES) {
+            continue;
+        }
         let rested = claim.resting_until.is_some_and(|until| until <= draft.now);
         if rested
             && !matches!(claim.holder, ClaimHolder::Address { .. })
@@ -77,7 +81,7 @@ fn sweep(draft: &mut Draft<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn mark(draft: &mut Draft<'_>, key: String, claim: &Claim) -> Result<(), Error> {
+pub(super) fn mark(draft: &mut Draft<'_>, key: String, claim: &Claim) -> Result<(), Error> {
     let until = draft.now.plus(draft.snapshot.settings().address_rest);
     draft.put(
         key,

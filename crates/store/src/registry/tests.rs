@@ -13,6 +13,7 @@ mod isolation;
 mod properties;
 mod restrictions;
 mod sessions;
+mod tls;
 mod vaults;
 
 use std::sync::Arc;

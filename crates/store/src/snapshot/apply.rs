@@ -7,6 +7,7 @@ use std::sync::Arc;
 use portcullis_model::{AddressKind, Endpoint, IpPolicy, IpRestriction, ReservedAddr};
 use serde::de::DeserializeOwned;
 
+use super::ip::Touched;
 use super::owned::place;
 use super::{EndpointEntry, Owned, Snapshot, Table, index};
 use crate::compile::compile;
@@ -31,11 +32,13 @@ impl Snapshot {
             ip_policies: Owned::default(),
             ip_rules: Owned::default(),
             ip_rules_of: Table::default(),
+            touched: Vec::new(),
             claims: Table::default(),
             place_claims: Table::default(),
             first_account: None,
             public: Arc::default(),
             internal: Arc::default(),
+            names: super::tls::Names::default(),
             dedicated: Arc::default(),
             vaults: super::vaults::Vaults::default(),
             material: super::certificates::Material::default(),
@@ -53,6 +56,7 @@ impl Snapshot {
             snapshot.put(&entry)?;
         }
         snapshot.revision = listing.revision;
+        snapshot.make_ip_sets();
         Ok(snapshot)
     }
 
@@ -74,6 +78,7 @@ impl Snapshot {
             unreadable.extend(applied.err());
             next.revision = next.revision.max(change.revision);
         }
+        next.make_ip_sets();
         (next, unreadable)
     }
 
@@ -167,6 +172,10 @@ impl Snapshot {
         }
         if let Some(old) = known {
             index::remove(self, &old);
+        }
+        if let Ok(Some(policy)) = &policy {
+            let used = policy.uses().ip_policies;
+            used.into_iter().for_each(|id| self.touch(Touched::Use(id)));
         }
         let (added, _) = self
             .endpoints

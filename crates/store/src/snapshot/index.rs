@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_model::Binding;
+use portcullis_model::url::Scheme;
 
 use super::{EndpointEntry, Hosts, Pool, Snapshot};
 
@@ -44,10 +45,14 @@ fn change(
     endpoint: &EndpointEntry,
     edit: impl FnOnce(&mut Vec<Arc<EndpointEntry>>),
 ) {
+    let (public, internal) = match endpoint.url.scheme() {
+        Scheme::Tcp => (&mut snapshot.public, &mut snapshot.internal),
+        Scheme::Tls => (&mut snapshot.names.public, &mut snapshot.names.internal),
+    };
     match endpoint.binding {
-        Binding::Public => change_pool(Arc::make_mut(&mut snapshot.public), endpoint, edit),
+        Binding::Public => change_pool(Arc::make_mut(public), endpoint, edit),
         Binding::Internal => {
-            let accounts = Arc::make_mut(&mut snapshot.internal);
+            let accounts = Arc::make_mut(internal);
             let hosts = Arc::make_mut(accounts.entry(endpoint.account.clone()).or_default());
             change_pool(hosts, endpoint, edit);
             if hosts.is_empty() {

@@ -17,8 +17,11 @@ use super::{Snapshot, Table};
 #[derive(Debug, Default)]
 pub(super) struct RulesOf {
     by_cidr: Table<IpNet, IpPolicyRule>,
-    /// Made when it is first asked for after a change; 100,000 networks take some ten milliseconds.
+    /// Made before a snapshot is published where an endpoint may ask for it; 100,000 networks take some ten
+    /// milliseconds.
     sets: OnceLock<Arc<IpSets>>,
+    /// Whether there were sets before the last change.
+    wanted: bool,
 }
 
 /// A copy is there to be changed, so it starts without the sets.
@@ -27,11 +30,30 @@ impl Clone for RulesOf {
         Self {
             by_cidr: self.by_cidr.clone(),
             sets: OnceLock::new(),
+            wanted: self.is_wanted(),
         }
     }
 }
 
+/// An IP policy whose sets have to be made before the snapshot is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Touched {
+    /// Its rules have changed: if there were sets.
+    Rules(IpPolicyId),
+    /// An endpoint uses it.
+    Use(IpPolicyId),
+}
+
 impl RulesOf {
+    fn is_wanted(&self) -> bool {
+        self.wanted || self.sets.get().is_some()
+    }
+
+    fn change(&mut self) {
+        self.wanted = self.is_wanted();
+        self.sets = OnceLock::new();
+    }
+
     fn sets(&self) -> &Arc<IpSets> {
         let of = |action: IpAction| {
             let rules = self.by_cidr.values();
@@ -85,13 +107,20 @@ impl Snapshot {
             .map_or(0, |rules| rules.by_cidr.len())
     }
 
-    /// The networks of an IP policy of the account. Never waits for a writer; the first who asks after a
-    /// change makes the sets, and whoever asks meanwhile waits for that.
+    /// The networks of an IP policy of the account. Those that an endpoint uses are there; any others are made
+    /// by the first who asks, and whoever asks meanwhile waits for that.
     pub fn ip_sets(&self, account: &AccountId, id: &IpPolicyId) -> Option<Arc<IpSets>> {
         static NONE: LazyLock<Arc<IpSets>> = LazyLock::new(Arc::default);
         self.ip_policy(account, id)?;
         let rules = self.ip_rules_of.get(id);
         Some(rules.map_or_else(|| Arc::clone(&NONE), |rules| Arc::clone(rules.sets())))
+    }
+
+    /// Whether nobody has to wait for its sets.
+    #[cfg(test)]
+    pub(crate) fn has_ip_sets(&self, policy: &IpPolicyId) -> bool {
+        let rules = self.ip_rules_of.get(policy);
+        rules.is_some_and(|rules| rules.sets.get().is_some())
     }
 
     /// The rules of an IP policy, by network.
@@ -109,6 +138,28 @@ impl Snapshot {
         Some(rule)
     }
 
+    /// Makes the sets of what the last changes touched, so that no connection has to.
+    pub(super) fn make_ip_sets(&mut self) {
+        for touched in std::mem::take(&mut self.touched) {
+            let (id, used) = match &touched {
+                Touched::Rules(id) => (id, false),
+                Touched::Use(id) => (id, true),
+            };
+            if let Some(rules) = self.ip_rules_of.get(id)
+                && (used || rules.wanted)
+            {
+                rules.sets();
+            }
+        }
+    }
+
+    /// Remembers what [`Self::make_ip_sets`] has to look at. Many rules of one policy come behind each other.
+    pub(super) fn touch(&mut self, touched: Touched) {
+        if self.touched.last() != Some(&touched) {
+            self.touched.push(touched);
+        }
+    }
+
     pub(super) fn put_ip_rule(&mut self, rule: IpPolicyRule) {
         let (account, id) = (rule.account.clone(), rule.id.clone());
         let (rule, old) = self.ip_rules.insert(&account, id, rule);
@@ -121,8 +172,9 @@ impl Snapshot {
         }
         if let Some(rules) = self.ip_rules_of.get_mut(&rule.policy) {
             rules.by_cidr.insert(rule.cidr, Arc::clone(&rule));
-            rules.sets = OnceLock::new();
+            rules.change();
         }
+        self.touch(Touched::Rules(rule.policy.clone()));
     }
 
     pub(super) fn delete_ip_rule(&mut self, account: &AccountId, id: &IpPolicyRuleId) {
@@ -143,10 +195,11 @@ impl Snapshot {
             .is_some_and(|rule| rule.id == old.id);
         if mine {
             rules.by_cidr.remove(&old.cidr);
-            rules.sets = OnceLock::new();
+            rules.change();
         }
         if rules.by_cidr.len() == 0 {
             self.ip_rules_of.remove(&old.policy);
         }
+        self.touch(Touched::Rules(old.policy.clone()));
     }
 }

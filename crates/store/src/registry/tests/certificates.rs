@@ -8,7 +8,9 @@ use portcullis_model::{CertificateAuthority, CertificateSummary, Timestamp, TlsC
 use super::vaults::with_key;
 use super::*;
 use crate::kv::{Op, Txn};
-use crate::requests::{NewCertificateAuthority, NewTlsCertificate, TextsUpdate};
+use crate::requests::{
+    EndpointUpdate, NewCertificateAuthority, NewCloudEndpoint, NewTlsCertificate, TextsUpdate,
+};
 use crate::{defaults, keys};
 
 /// What no text may hold.
@@ -343,4 +345,77 @@ async fn without_a_master_key_there_are_authorities_but_no_certificates() {
         .delete_certificate_authority(&bed.account, &unknown)
         .await;
     assert_eq!(code(refused), Code::CertificateAuthorityNotFound);
+}
+
+/// A policy of a cloud endpoint that terminates with these.
+fn terminating(certificate: &TlsCertificateId, ca: &CertificateAuthorityId) -> String {
+    format!(
+        "on_tcp_connect: [{{actions: [{{type: terminate-tls, config: {{server_certificate: {certificate}, \
+         mutual_tls_certificate_authorities: [{ca}]}}}}, {{type: deny}}]}}]"
+    )
+}
+
+#[tokio::test]
+async fn what_a_policy_names_is_there_and_stays() {
+    let bed = Bed::with(with_key(1)).await;
+    let (registry, account) = (&bed.registry, &bed.account);
+    let certificate = bed.certificate(&["a.example.com"], 0, 10).await.id;
+    let ca = bed.authority("one").await.id;
+    let (other, _) = bed.stranger().await;
+    let endpoint = |policy: String| NewCloudEndpoint {
+        url: "tcp://db.internal:1".into(),
+        traffic_policy: policy,
+        ..NewCloudEndpoint::default()
+    };
+    let theirs = registry
+        .create_cloud_endpoint(&other, endpoint(terminating(&certificate, &ca)))
+        .await
+        .expect_err("not theirs");
+    assert_eq!(theirs.code, Code::PolicyReference);
+    for id in [certificate.to_string(), ca.to_string()] {
+        assert!(theirs.message.contains(&id), "{}", theirs.message);
+    }
+    let unknown = TlsCertificateId::new(1_700_000_000, [9; 16]);
+    let refused = registry
+        .create_cloud_endpoint(account, endpoint(terminating(&unknown, &ca)))
+        .await;
+    assert_eq!(code(refused), Code::PolicyReference);
+    let made = registry
+        .create_cloud_endpoint(account, endpoint(terminating(&certificate, &ca)))
+        .await
+        .expect("all there")
+        .value;
+    let kept = registry.delete_tls_certificate(account, &certificate).await;
+    let kept = kept.expect_err("in use");
+    assert_eq!(kept.code, Code::CertificateInUse);
+    assert!(kept.message.contains(made.id.as_str()), "{}", kept.message);
+    let kept = registry.delete_certificate_authority(account, &ca).await;
+    let kept = kept.expect_err("in use");
+    assert_eq!(kept.code, Code::CertificateAuthorityInUse);
+    assert!(kept.message.contains(made.id.as_str()), "{}", kept.message);
+
+    let without = EndpointUpdate {
+        traffic_policy: Some(DENY.into()),
+        ..EndpointUpdate::default()
+    };
+    registry
+        .update_cloud_endpoint(account, &made.id, without)
+        .await
+        .expect("changed");
+    registry
+        .delete_tls_certificate(account, &certificate)
+        .await
+        .expect("not in use");
+    let gone = EndpointUpdate {
+        traffic_policy: Some(terminating(&certificate, &ca)),
+        ..EndpointUpdate::default()
+    };
+    let refused = registry
+        .update_cloud_endpoint(account, &made.id, gone)
+        .await;
+    assert_eq!(code(refused), Code::PolicyReference);
+    registry
+        .delete_certificate_authority(account, &ca)
+        .await
+        .expect("not in use");
 }

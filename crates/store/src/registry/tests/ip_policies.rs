@@ -509,3 +509,31 @@ async fn deleting_and_beginning_to_use_never_both_happen() {
         assert_ne!(deleted.is_ok(), created.is_ok(), "{deleted:?} {created:?}");
     }
 }
+
+/// No connection makes sets on a thread of the data path.
+#[tokio::test]
+async fn sets_that_an_endpoint_uses_are_made_with_the_snapshot() {
+    let bed = Bed::new().await;
+    let made = policy(&bed, specs(&[("10.0.0.0/8", IpAction::Allow)]))
+        .await
+        .expect("made");
+    let ready = |bed: &Bed| bed.registry.snapshot().has_ip_sets(&made.id);
+    assert!(!ready(&bed), "nobody uses it");
+    rule(&bed, &made.id, "10.1.0.0/16").await.expect("made");
+    assert!(!ready(&bed), "nobody uses it");
+    let text = format!(
+        "on_tcp_connect: [{{actions: [{{type: restrict-ips, config: {{ip_policies: [{}]}}}}, {{type: deny}}]}}]",
+        made.id
+    );
+    let endpoint = NewCloudEndpoint {
+        url: "tcp://db.internal:1".to_owned(),
+        traffic_policy: text,
+        ..NewCloudEndpoint::default()
+    };
+    let written = bed.registry.create_cloud_endpoint(&bed.account, endpoint);
+    written.await.expect("made");
+    assert!(ready(&bed), "an endpoint uses it");
+    rule(&bed, &made.id, "10.2.0.0/16").await.expect("made");
+    assert!(ready(&bed), "it changed");
+    assert!(!admits(&bed, &made.id, "10.2.1.1"));
+}
