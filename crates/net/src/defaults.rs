@@ -129,6 +129,8 @@ pub const UPSTREAM_ADDRESSES_MAX: usize = 16;
 pub const SRV_TARGETS_MAX: usize = 8;
 /// Bytes of an upstream's text.
 pub const UPSTREAM_TEXT_BYTES_MAX: usize = 2048;
+/// Bytes that a health check's answer is looked for in.
+pub const PROBE_BYTES_MAX: usize = 8 * 1024;
 /// Names in the resolver's cache, about 500 bytes each.
 pub const RESOLVER_CACHE_ENTRIES: u64 = 4096;
 /// Longest time that a resolved name is kept, whatever its TTL says.

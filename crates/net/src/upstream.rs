@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 mod dial;
+pub mod health;
 mod stream;
 mod text;
 

@@ -359,6 +359,25 @@ async fn one_way_stream_is_never_idle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_life_is_over_however_busy_it_is() {
+    let limits = RelayLimits {
+        idle: Some(5 * MINUTE),
+        lifetime: Some(60 * MINUTE),
+        ..RelayLimits::default()
+    };
+    let (mut client, mut upstream, end) = virtual_relay(limits);
+    for _ in 0..59 {
+        tokio::time::sleep(MINUTE).await;
+        upstream.write_u8(1).await.unwrap();
+        client.read_u8().await.unwrap();
+    }
+    assert!(!end.is_finished());
+    let (end, lasted) = end.await.unwrap();
+    assert!(matches!(end, RelayEnd::LifetimeOver), "{end:?}");
+    assert!(lasted >= 60 * MINUTE && lasted < 61 * MINUTE, "{lasted:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn half_close_timer_is_rearmed_by_bytes() {
     let limits = RelayLimits {
         half_close: Some(MINUTE),

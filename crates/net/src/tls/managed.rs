@@ -21,6 +21,7 @@ pub struct Managed {
     /// For clients that name nobody.
     unnamed: OwnLeaf,
     named: RwLock<HashMap<String, Arc<OwnLeaf>>>,
+    named_max: usize,
 }
 
 impl Managed {
@@ -38,6 +39,7 @@ impl Managed {
             unnamed: OwnLeaf::new(authority, &[host.to_owned()], &[])?,
             authority: authority.clone(),
             named: RwLock::default(),
+            named_max: OWN_LEAVES_MAX,
         }))
     }
 
@@ -53,7 +55,7 @@ impl Managed {
         let key = leaf.current(now);
         let mut known = self.named.write().unwrap_or_else(PoisonError::into_inner);
         // Names are what clients say: whoever makes them up has others' leaves issued anew, and no more.
-        if known.len() >= OWN_LEAVES_MAX {
+        if known.len() >= self.named_max {
             known.clear();
         }
         known.insert(name.to_owned(), leaf);
@@ -93,13 +95,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let key = MasterKey::load_or_create(&dir.path().join("k")).unwrap();
         let authority = CertAuthority::load_or_create(dir.path(), &key).unwrap();
-        let managed = Managed::new(None, &authority, "edge.example.com").unwrap();
+        let managed = Managed {
+            acme: None,
+            unnamed: OwnLeaf::new(&authority, &["edge.example.com".to_owned()], &[]).unwrap(),
+            authority,
+            named: RwLock::default(),
+            named_max: 4,
+        };
         let first = managed.own("a.example").unwrap();
         assert_eq!(describe(&first.cert[0]).unwrap().names.dns, ["a.example"]);
         assert!(Arc::ptr_eq(&first, &managed.own("a.example").unwrap()));
-        for other in 0..OWN_LEAVES_MAX {
+        for other in 0..4 {
             managed.own(&format!("n{other}.example")).unwrap();
-            assert!(managed.named.read().unwrap().len() <= OWN_LEAVES_MAX);
+            assert!(managed.named.read().unwrap().len() <= 4);
         }
         assert!(!Arc::ptr_eq(&first, &managed.own("a.example").unwrap()));
         assert!(managed.own("no such name!").is_none());

@@ -201,13 +201,10 @@ async fn serve(listener: TcpListener, answering: Answering) {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return; // it is never closed
         };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            // The peer's fault, or no descriptor: neither is worth more than a pause.
-            Err(_) => {
-                tokio::time::sleep(ACCEPT_BACKOFF_MIN).await;
-                continue;
-            }
+        // The peer's fault, or no descriptor: neither is worth more than a pause.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_BACKOFF_MIN).await;
+            continue;
         };
         let answering = answering.clone();
         // It ends at its deadline, whatever becomes of the listener.

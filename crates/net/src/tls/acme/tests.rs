@@ -41,7 +41,7 @@ fn port() -> u16 {
 }
 
 impl Pebble {
-    fn start() -> Option<Self> {
+    async fn start() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         pki(dir.path());
         let (api, management, http, tls) = (port(), port(), port(), port());
@@ -101,7 +101,7 @@ impl Pebble {
                     std::time::Instant::now() < deadline,
                     "pebble does not listen"
                 );
-                std::thread::sleep(Duration::from_millis(20));
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
         Some(started)
@@ -184,7 +184,7 @@ async fn shown(acme: &Acme, name: &'static str) -> Option<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_issued_by_either_challenge() {
-    let Some(pebble) = Pebble::start() else {
+    let Some(pebble) = Pebble::start().await else {
         return;
     };
     for (challenge, name) in [
@@ -209,7 +209,7 @@ async fn certificates_are_issued_by_either_challenge() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_issued_survives_a_restart_and_is_sealed() {
-    let Some(pebble) = Pebble::start() else {
+    let Some(pebble) = Pebble::start().await else {
         return;
     };
     let config = pebble.config(AcmeChallenge::Http01, &["a.gate.test"]);
@@ -266,7 +266,7 @@ async fn what_was_issued_survives_a_restart_and_is_sealed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_says_what_the_authority_says() {
-    let Some(pebble) = Pebble::start() else {
+    let Some(pebble) = Pebble::start().await else {
         return;
     };
     let mut config = pebble.config(AcmeChallenge::Http01, &["a.gate.test"]);
@@ -304,7 +304,7 @@ async fn a_refusal_says_what_the_authority_says() {
 /// Whoever listens on the port of TLS-ALPN-01 answers with what the order says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_listener_answers_for_us() {
-    let Some(pebble) = Pebble::start() else {
+    let Some(pebble) = Pebble::start().await else {
         return;
     };
     let config = pebble.config(AcmeChallenge::TlsAlpn01, &["a.gate.test"]);
@@ -340,7 +340,7 @@ async fn another_listener_answers_for_us() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_names_are_asked_for_until_it_is_stopped() {
-    let Some(pebble) = Pebble::start() else {
+    let Some(pebble) = Pebble::start().await else {
         return;
     };
     let names = ["a.gate.test", "b.gate.test"];

@@ -47,11 +47,9 @@ fn issued_by(authorities: &[Vec<u8>]) -> Result<Arc<dyn ClientCertVerifier>, Err
         let text = "no certificate authority is given that may have issued clients' certificates";
         return Err(Error::new(Code::CertificateInvalid, text));
     }
-    Ok(
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-            .build()
-            .map_err(Error::internal)?,
-    )
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(Error::internal)
 }
 
 /// Takes a certificate of any issuer.
