@@ -27,9 +27,12 @@ pub(crate) struct Caps {
 pub(crate) struct Admission {
     endpoints: RwLock<HashMap<EndpointId, Arc<Counts>>>,
     accounts: RwLock<HashMap<AccountId, Arc<AtomicU32>>>,
+    /// Connections that are routed by a name which has not come yet, by source.
+    unrouted: Arc<Counts>,
 }
 
 /// The counts of one endpoint. They are looked up once per connection, without copying a name.
+#[derive(Default)]
 struct Counts {
     open: AtomicU32,
     sources: Mutex<HashMap<IpAddr, u32>>,
@@ -92,7 +95,35 @@ impl Drop for Admitted {
     }
 }
 
+/// What a connection holds while it is not known which endpoint it is for.
+pub(crate) struct Unrouted {
+    counts: Arc<Counts>,
+    source: IpAddr,
+}
+
+impl Drop for Unrouted {
+    fn drop(&mut self) {
+        self.counts.give_source_back(self.source);
+    }
+}
+
 impl Admission {
+    /// Counts a connection from `source` that says itself which endpoint it is for: who is silent must not keep
+    /// more places than at any endpoint.
+    ///
+    /// # Errors
+    /// The source has as many already.
+    pub(crate) fn await_name(&self, source: IpAddr, max: u32) -> Result<Unrouted, CloseReason> {
+        let source = source_of(source);
+        if !self.unrouted.take_source(source, max) {
+            return Err(CloseReason::LimitSource);
+        }
+        Ok(Unrouted {
+            counts: Arc::clone(&self.unrouted),
+            source,
+        })
+    }
+
     /// Counts a connection from `source` to an endpoint of `account`.
     ///
     /// # Errors
@@ -268,6 +299,17 @@ mod tests {
             source.parse().expect("ip"),
             CAPS,
         )
+    }
+
+    #[test]
+    fn a_source_awaits_names_for_so_many_connections_and_no_more() {
+        let (admission, source) = (Admission::default(), IpAddr::from([192, 0, 2, 1]));
+        let one = admission.await_name(source, 1).expect("the first");
+        let full = admission.await_name(source, 1).err();
+        assert_eq!(full, Some(CloseReason::LimitSource));
+        assert!(admission.await_name([192, 0, 2, 2].into(), 1).is_ok());
+        drop(one);
+        assert!(admission.await_name(source, 1).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use portcullis_model::{Code, Error};
 use portcullis_net::accept::{self, AcceptObserver, AcceptOptions};
 use portcullis_net::carrier::Carrier;
 use portcullis_net::channel::{Channel, LinkStream};
-use portcullis_net::control::{Reader, Writer};
+use portcullis_net::control::{ControlError, Reader, Writer};
 use portcullis_net::{socket, task, tls};
 use portcullis_proto::handshake::verify_channel_mac;
 use portcullis_proto::message::{ChannelHello, EdgeMessage, Fatal, FirstMessage, Hello};
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 mod plain;
 
 use crate::admission::SourceSlot;
+use crate::dialled;
 use crate::node::Node;
 use crate::session;
 use crate::sessions::Session;
@@ -116,16 +117,8 @@ async fn greet(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, pending: Pe
         ));
         return;
     }
-    let first = async {
-        let stream = tls::accept(stream, Arc::clone(&node.config.tls), deadline)
-            .await
-            .map_err(|error| {
-                Error::new(Code::ProtocolViolation, "the TLS handshake failed").with_internal(error)
-            })?;
-        let mut reader = Reader::new(stream);
-        let first = reader.next::<FirstMessage>().await;
-        Ok::<_, Error>((first, reader))
-    };
+    let local = stream.local_addr();
+    let first = first_message(&node, stream, deadline);
     let greeted = tokio::select! {
         biased;
         () = node.stopped.cancelled() => return,
@@ -154,6 +147,13 @@ async fn greet(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, pending: Pe
                 }));
                 return;
             }
+            (Ok(Some(FirstMessage::Dial(dial))), Ok(stream)) => {
+                // As a client's, its bytes are the data path's.
+                let ends = (peer, local.unwrap_or(node.config.agents));
+                let dialling = dialled::serve(Arc::clone(&node), stream, ends, dial, pending);
+                drop(task::spawn_on(&node.data, "dial", dialling));
+                return;
+            }
             (Ok(Some(_)), Err(error)) => error,
             (Ok(None), _) => return, // came and went: a port scan, a health check
             (Err(error), stream) => {
@@ -168,6 +168,28 @@ async fn greet(node: Arc<Node>, stream: TcpStream, peer: SocketAddr, pending: Pe
     };
     node.records.metrics().agent_refused(error.code);
     tracing::debug!(%peer, %error, cause = error.internal, "connection to the agent port refused");
+}
+
+/// The handshake, and what the peer says first; the reader goes on behind that.
+async fn first_message(
+    node: &Node,
+    stream: TcpStream,
+    deadline: Instant,
+) -> Result<
+    (
+        Result<Option<FirstMessage>, ControlError>,
+        Reader<tls::Stream>,
+    ),
+    Error,
+> {
+    let stream = tls::accept(stream, Arc::clone(&node.config.tls), deadline)
+        .await
+        .map_err(|error| {
+            Error::new(Code::ProtocolViolation, "the TLS handshake failed").with_internal(error)
+        })?;
+    let mut reader = Reader::new(stream);
+    let first = reader.next().await;
+    Ok((first, reader))
 }
 
 async fn hello_from(

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::defaults;
 use crate::network::Network;
+use crate::places::PlaceFiles;
 
 /// Settings of an edge node.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct EdgeConfig {
     /// Whether agents may bring carriers and channels without TLS. Whoever is on the way can then read and
     /// change what the clients of such an agent say.
     pub plain_links: bool,
+    /// Files that say where addresses are, and whose.
+    pub places: PlaceFiles,
     /// Options of sockets.
     pub network: Network,
     /// Limits where neither endpoint nor account says otherwise.
@@ -58,6 +61,7 @@ impl EdgeConfig {
             name_servers: Vec::new(),
             carriers: portcullis_proto::defaults::CARRIERS,
             plain_links: false,
+            places: PlaceFiles::default(),
             network: Network::default(),
             limits: Limits::default(),
         }
@@ -75,6 +79,8 @@ pub struct Limits {
     pub connections_per_source_max: u32,
     /// Accept to established.
     pub connect_timeout: Duration,
+    /// Over how long the connections of an endpoint with `on_change: drain` are spread when it drains.
+    pub drain_timeout: Duration,
     /// Silence of both directions.
     pub idle_timeout: Option<Duration>,
     /// Silence of the client alone.
@@ -98,6 +104,7 @@ impl Default for Limits {
             connections_per_endpoint_max: defaults::CONNECTIONS_PER_ENDPOINT_MAX,
             connections_per_source_max: defaults::CONNECTIONS_PER_SOURCE_MAX,
             connect_timeout: defaults::CONNECT_TIMEOUT,
+            drain_timeout: defaults::DRAIN_TIMEOUT,
             idle_timeout: Some(defaults::IDLE_TIMEOUT),
             client_idle_timeout: None,
             server_idle_timeout: None,

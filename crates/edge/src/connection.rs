@@ -25,6 +25,7 @@ use crate::cancel::Tap;
 use crate::client::ClientIo;
 use crate::decide::{self, Decided, Grounds};
 use crate::defaults::CLIENT_WATCH_AFTER;
+use crate::dialled::{self, Dialled};
 use crate::early::Early;
 use crate::farewell::{Bounds, Client, Refused};
 use crate::node::Node;
@@ -32,8 +33,9 @@ use crate::open::{self, Owed, Upstream};
 use crate::policy_state::Held;
 use crate::reads::Waiting;
 use crate::route::Tries;
+use crate::source::{self, Source};
 use crate::world::Known;
-use crate::{limits, restrict, route, source};
+use crate::{limits, names, restrict};
 
 /// The record of a client connection.
 pub(crate) type Record = portcullis_telemetry::Record<Bytes>;
@@ -68,31 +70,63 @@ pub(crate) fn serve(
     permit: OwnedSemaphorePermit,
 ) -> impl Future<Output = ()> + Send {
     // Boxed, and gone before the relay: getting there takes many times the memory of being there.
-    let begin = Box::pin(begin(node, client, listener, peer, permit));
+    let begin = Box::pin(begin(node, client, listener, peer, permit, None));
     async {
-        let Some(mut open) = begin.await else { return };
+        let Ok(mut open) = begin.await else { return };
         let end = poll_fn(|cx| open.poll_relay(cx)).await;
-        open.over(end);
+        drop(open.over(end)); // the record has told of it
     }
 }
 
-/// The record, and the way to an open upstream; `None` when there is none, and all is told.
+/// The same for who was let in to one internal endpoint, and hears what came of it.
+pub(crate) async fn serve_dialled(
+    node: Arc<Node>,
+    client: TcpStream,
+    listener: SocketAddr,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    dialled: Arc<Dialled>,
+) {
+    let begin = begin(node, client, listener, peer, permit, Some(&dialled));
+    let ended = match Box::pin(begin).await {
+        Ok(mut open) => {
+            dialled.established();
+            let end = poll_fn(|cx| open.poll_relay(cx)).await;
+            open.over(end)
+        }
+        Err(ended) => ended,
+    };
+    dialled.over(&ended);
+}
+
+/// The record, and the way to an open upstream; when there is none, all is told.
 async fn begin(
     node: Arc<Node>,
     client: TcpStream,
     listener: SocketAddr,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
-) -> Option<Open> {
+    dialled: Option<&Dialled>,
+) -> Result<Open, Ended> {
     let mut client = Client::new(client);
     let bytes = Bytes(Counters::new());
     let record = node.records.open(node.entropy(), listener, peer, bytes);
+    if let Some(dialled) = dialled {
+        dialled.began(&record);
+    }
     // It ends with the establishment: from there on nothing is logged but the record.
     let span = tracing::debug_span!("connection", id = %record.id());
     let (mut admitted, mut known) = (None, Known::default());
-    let establishing = establish(&node, &mut client.conn, &record, &mut admitted, &mut known);
+    let establishing = establish(
+        &node,
+        &mut client.conn,
+        &record,
+        dialled,
+        &mut admitted,
+        &mut known,
+    );
     match establishing.instrument(span).await {
-        Ok(established) => Some(Open {
+        Ok(established) => Ok(Open {
             client,
             record,
             established,
@@ -112,7 +146,7 @@ async fn begin(
             let ended = client.part(refused, bounds).await;
             drop((admitted, held));
             record.close(&ended);
-            None
+            Err(ended)
         }
     }
 }
@@ -135,7 +169,7 @@ impl Open {
     }
 
     /// Farewell and close; what can be used again goes back.
-    fn over(self, end: RelayEnd) {
+    fn over(self, end: RelayEnd) -> Ended {
         let Established {
             upstream,
             admitted,
@@ -143,11 +177,17 @@ impl Open {
             ..
         } = self.established;
         let over_agent = matches!(upstream.0, Some(Upstream::Channel(_)));
+        let killed = matches!(end, RelayEnd::Killed);
         let ended = reason(end, over_agent, self.record.kill());
-        self.client.farewell(&ended);
+        match killed {
+            // Whatever it was for: a stream that is cut must not look complete.
+            true => self.client.cut(),
+            false => self.client.farewell(&ended),
+        }
         self.record.close(&ended);
         drop((admitted, held, self.permit));
         upstream.settle();
+        ended
     }
 }
 
@@ -159,19 +199,27 @@ async fn establish(
     node: &Node,
     client: &mut ClientIo,
     record: &Record,
+    dialled: Option<&Dialled>,
     admitted: &mut Option<Admitted>,
     known: &mut Known,
 ) -> Result<Established, Refused> {
     let (accepted, server) = (Instant::now(), &node.config.limits);
-    let (peer, listener, kill) = (record.peer(), record.listener(), record.kill());
+    let (listener, kill) = (record.listener(), record.kill());
     let (counters, within) = (&record.traffic().0, accepted + server.connect_timeout);
-    let reading = source::read(node, client, peer, listener);
-    let source = bounded(kill, within, reading).await?;
+    let source = arrived(node, client, record, dialled, within).await?;
     record.set_client(source.client);
-    let (mut tries, early) = (Tries::default(), Early::new(counters));
+    let (mut tries, early) = (Tries::of(source.client.ip()), Early::new(counters));
     loop {
         let snapshot = node.registry.snapshot();
-        let entry = route::entry(node, &snapshot, listener, &tries)?;
+        let entry = match dialled {
+            Some(dialled) => dialled.entry(node, &snapshot, &tries)?,
+            None if names::is_awaited(&snapshot, listener, known) => {
+                let who = (record, source.client);
+                Box::pin(names::read(node, client, &early, who, known, within)).await?;
+                continue; // what happened meanwhile counts
+            }
+            None => names::entry(node, &snapshot, listener, &tries, known)?,
+        };
         let (id, account) = (&entry.endpoint.id, &entry.endpoint.account);
         let own = entry.endpoint.limits;
         record.set_entry(Arc::clone(&entry.endpoint) as SharedEndpoint);
@@ -213,6 +261,24 @@ async fn establish(
                 });
             }
             Err(ended) => tries.failed(id, ended)?,
+        }
+    }
+}
+
+/// Where the connection comes from: a link's own ends, or what the socket and a trusted peer's header say.
+async fn arrived(
+    node: &Node,
+    client: &mut ClientIo,
+    record: &Record,
+    dialled: Option<&Dialled>,
+    within: Instant,
+) -> Result<Source, Ended> {
+    let (peer, listener) = (record.peer(), record.listener());
+    match dialled {
+        Some(_) => Ok(dialled::source(peer, listener)),
+        None => {
+            let reading = source::read(node, client, peer, listener);
+            bounded(record.kill(), within, reading).await
         }
     }
 }

@@ -18,7 +18,7 @@ use portcullis_store::{EndpointEntry, Snapshot};
 use portcullis_telemetry::{CloseReason, Ended, Phase, SharedEndpoint};
 
 use crate::connection::Record;
-use crate::defaults::FORWARD_HOPS_MAX;
+use crate::defaults::{FORWARD_HOPS_MAX, POLICY_UNITS_AT_ONCE};
 use crate::farewell::Refused;
 use crate::node::Node;
 use crate::reads::Waiting;
@@ -108,6 +108,8 @@ pub(crate) async fn decide(
                     break Ok(endpoint);
                 }
             }
+            // Not a wait: nothing is awaited but the others' turn, at most once for each hop.
+            Turn::Pause => tokio::task::yield_now().await,
             Turn::Done(Ok(decided)) => break Ok(deciding.cancels(known).unwrap_or(decided)),
             Turn::Done(refused) => break refused,
         }
@@ -129,6 +131,8 @@ pub(crate) async fn decide(
 enum Turn {
     /// This has to be read first.
     Need(Need),
+    /// Enough was worked at once; go on when others have had their turn.
+    Pause,
     /// The endpoint that serves the connection, or the end.
     Done(Result<Arc<EndpointEntry>, Refused>),
 }
@@ -144,6 +148,10 @@ struct Deciding<'a> {
     others: bool,
     limits: SetLimits,
     bandwidths: Vec<Bandwidth>,
+    /// Units that the policies before this one have cost.
+    spent_before: u64,
+    /// How many that were when others last had their turn.
+    paused_at: u64,
 }
 
 /// An endpoint whose policy runs.
@@ -173,6 +181,13 @@ impl Running {
             bandwidths,
         }
     }
+
+    fn spent(&self) -> u64 {
+        match &self.at {
+            Place::Within(run) => run.spent(),
+            Place::Begin | Place::Behind(_) => 0,
+        }
+    }
 }
 
 impl<'a> Deciding<'a> {
@@ -185,6 +200,8 @@ impl<'a> Deciding<'a> {
             hops: 0,
             others: entry.others,
             limits: SetLimits::default(),
+            spent_before: 0,
+            paused_at: 0,
             bandwidths: Vec::new(),
         }
     }
@@ -212,6 +229,11 @@ impl<'a> Deciding<'a> {
     /// Goes on until something is needed or all is decided.
     fn go(&mut self, known: &mut Known) -> Turn {
         loop {
+            let spent = self.spent();
+            if spent > POLICY_UNITS_AT_ONCE.saturating_add(self.paused_at) {
+                self.paused_at = spent;
+                return Turn::Pause;
+            }
             let decision = match self.next(known) {
                 Ok(Next::Done(decision)) => decision,
                 Ok(Next::Need(need)) => return Turn::Need(need),
@@ -231,6 +253,11 @@ impl<'a> Deciding<'a> {
                 against => return Turn::Done(Err(refusal(against))),
             }
         }
+    }
+
+    /// Units that its policies have cost so far.
+    fn spent(&self) -> u64 {
+        self.spent_before.saturating_add(self.now.spent())
     }
 
     /// What the policy says now.
@@ -324,7 +351,7 @@ impl<'a> Deciding<'a> {
             ..
         } = self.grounds;
         let account = &self.now.endpoint.account;
-        let pool = snapshot.internal(account, url.host(), url.port());
+        let pool = snapshot.internal_at(account, url);
         let member = pool.and_then(|pool| route::member(node, pool, tries));
         if on_error == OnError::Continue {
             // Where it goes on, should this not be reached.
@@ -335,6 +362,7 @@ impl<'a> Deciding<'a> {
         match member {
             Some(member) => {
                 self.others |= member.others;
+                self.spent_before = self.spent();
                 let next = Running::begin(member.endpoint, self.limits, self.bandwidths.len());
                 let from = std::mem::replace(&mut self.now, next);
                 if on_error == OnError::Continue {
@@ -355,7 +383,10 @@ impl<'a> Deciding<'a> {
     /// The endpoint forwarded to cannot be reached.
     fn go_on_behind(&mut self, on_error: OnError, missing: Ended) -> Result<(), Ended> {
         if on_error == OnError::Halt {
+            let spent = self.spent();
             self.now = self.behind.pop().ok_or_else(|| missing.clone())?;
+            // What that one cost was counted when it forwarded.
+            self.spent_before = spent.saturating_sub(self.now.spent());
         }
         self.limits = self.now.limits;
         self.bandwidths.truncate(self.now.bandwidths);

@@ -23,6 +23,9 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// `forward-internal` steps of one connection.
 pub const FORWARD_HOPS_MAX: u32 = 16;
+/// Work that the policies of one connection do at once, in units of about 100 ns: 1 ms, and what one policy may
+/// take beyond it (25 ms). Then others have their turn on the thread.
+pub const POLICY_UNITS_AT_ONCE: u64 = 10_000;
 /// Pool members tried for one connection.
 pub const MEMBERS_TRIED_MAX: usize = 3;
 /// An open that takes longer than this ends when its client goes; before, watching costs more than the
@@ -30,8 +33,19 @@ pub const MEMBERS_TRIED_MAX: usize = 3;
 pub const CLIENT_WATCH_AFTER: Duration = Duration::from_millis(250);
 /// Texts of upstreams that are kept parsed, about 200 bytes each: 3 MiB.
 pub const UPSTREAMS_PARSED_MAX: usize = 16_384;
-/// How long a member whose open failed is passed over while others are there.
-pub const MEMBER_REST: Duration = Duration::from_secs(10);
+/// How long a member is passed over after its first failed open, while others are there. Twice as long after
+/// each further one in a row.
+pub const EJECT_FIRST: Duration = Duration::from_secs(5);
+/// The longest of these.
+pub const EJECT_MAX: Duration = Duration::from_secs(300);
+/// Health checks of this node that run at once. Each holds a socket: half of [`DESCRIPTORS_RESERVED`]. Where all
+/// of 10,000 time out at 2 s, a round takes 78 s instead of the interval.
+pub const PROBES_AT_ONCE_MAX: usize = 256;
+/// Connections that are decided again before others get a turn: about 100 µs by a policy of addresses.
+pub const REEVALUATED_AT_ONCE: usize = 256;
+/// After a change connections are decided again once more: one whose accept fell together with the
+/// change was not yet to be seen.
+pub const REEVALUATE_AGAIN: Duration = Duration::from_millis(500);
 
 /// Connections on the agent port that have not said who they are. Each holds a socket and a TLS
 /// handshake in progress, about 40 KiB: 80 MiB at most.
@@ -117,6 +131,8 @@ pub const RANDOM_DRAWS_MAX: u32 = 4;
 /// Bytes that are read of a client before it is known what it speaks: the longest TLS ClientHello, 69 KiB
 /// in as many records as it may have.
 pub const FIRST_BYTES_MAX: usize = portcullis_policy::sniff::LOOK_BYTES_MAX;
+/// How long a client has for its ClientHello where that decides which endpoint it is for.
+pub const TLS_HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// Requests for encryption of one PostgreSQL client that are answered, each with a byte: a client asks for
 /// GSSAPI, then for TLS, then begins. Behind that it speaks PostgreSQL, and nothing more is waited for.
 pub const ENCRYPTION_ANSWERS_MAX: u32 = 2;
@@ -150,6 +166,28 @@ pub const POLICY_SHARDS: usize = 64;
 /// Actions with `targets` whose turn is kept, each at most 64 targets and about 1 KiB: 64 MiB. Beyond that
 /// they begin anew.
 pub const POLICY_WHEELS_MAX: usize = 65_536;
+/// Places under the node's cap that a dialled connection takes: it has twice the descriptors of another (its
+/// link, a pair of sockets, the upstream's).
+pub const DIALLED_PERMITS: u32 = 2;
+/// How long what a dialled connection's story left may lie unread before the link is cut, and how long the
+/// story may take to say what it ended with.
+pub const DIALLED_REST: Duration = Duration::from_secs(10);
+/// Connections that are taken from a socket of one's own, in case others on the machine are faster.
+pub const LOOPBACK_TRIES_MAX: u32 = 8;
+/// How often the files of places are looked at for changes.
+pub const PLACE_FILES_POLL: Duration = Duration::from_secs(2);
+/// Bytes of a MaxMind file; it is kept in memory whole. The largest that is sold is about 150 MB.
+pub const PLACE_FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Bytes of a list of networks with categories: 3 million lines.
+pub const CATEGORY_LIST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Networks of all such lists, 24 bytes each at most and twice that while they are read: 96 MiB.
+pub const CATEGORY_NETWORKS_MAX: usize = 2_000_000;
+/// Categories of all lists. A lookup asks each, in about 50 ns.
+pub const CATEGORIES_MAX: usize = 4_096;
+/// Bytes of a category.
+pub const CATEGORY_BYTES_MAX: usize = 128;
+/// Lists in one directory.
+pub const CATEGORY_FILES_MAX: usize = 1_024;
 /// How often counts that stand where they began are forgotten.
 pub const POLICY_SWEEP: Duration = Duration::from_secs(30);
 /// Where there is no room, how often a part of them is looked through for counts to forget: 16,000 at most,

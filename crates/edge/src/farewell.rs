@@ -103,6 +103,12 @@ impl Client {
         }
     }
 
+    /// Closes it in mid-stream.
+    pub(crate) fn cut(mut self) {
+        self.told = true;
+        self.conn.reset();
+    }
+
     /// Closes it as the refusal has it. How it really ended: a client that goes before it has been told
     /// everything is its own reason.
     pub(crate) async fn part(mut self, refused: Refused, bounds: Bounds<'_>) -> Ended {

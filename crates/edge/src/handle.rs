@@ -27,11 +27,12 @@ use crate::defaults::{
 };
 use crate::node::Node;
 use crate::pace::Bandwidths;
+use crate::places::follow::{self, Follower};
 use crate::sessions::{Command, Sessions};
 use crate::status::StatusBoard;
 use crate::terminate::Terminators;
 use crate::upstreams::Upstreams;
-use crate::{agents, limits, listeners};
+use crate::{agents, health, limits, listeners, on_change};
 
 /// Makes edges.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +61,7 @@ impl Edge {
             [] => Resolver::system()?,
             servers => Resolver::with_servers(servers)?,
         };
+        let follower = Follower::start(config.places.clone(), records.clone()).await;
         let relay_limits = limits::relay(&config.limits, &EndpointLimits::default());
         let node = Arc::new(Node {
             relay_limits: Arc::new(relay_limits),
@@ -80,6 +82,7 @@ impl Edge {
             sessions: Sessions::default(),
             resolver,
             upstreams: Upstreams::default(),
+            places: follower.places(),
             draining: CancellationToken::new(),
             stopped: CancellationToken::new(),
             accepting: TaskTracker::new(),
@@ -87,12 +90,18 @@ impl Edge {
             registry,
         });
         tracing::info!(%agent_addr, node = node.config.node, connections_max, "edge started");
+        follow::spawn(follower, node.stopped.clone());
         let clients = listeners::run(Arc::clone(&node), node.registry.watch());
         drop(task::spawn(
             "listeners",
             node.listening
                 .track_future(node.accepting.track_future(clients)),
         ));
+        // Neither holds a socket of ours, so a drain waits for none: they end with it.
+        let checks = health::run(Arc::clone(&node), node.registry.watch());
+        drop(task::spawn("health", checks));
+        let changes = on_change::run(Arc::clone(&node), node.registry.watch());
+        drop(task::spawn("on change", changes));
         let agents = agents::run(Arc::clone(&node), port);
         drop(task::spawn_on(
             data,
@@ -300,6 +309,7 @@ impl NodeCommands for EdgeHandle {
             state: self.node.state_of(id),
             last_upstream_error: self.node.status.last_failure(id),
             connections_open: u64::from(self.node.admission.count_of(id)),
+            health: self.node.status.health_of(id),
         }
     }
 

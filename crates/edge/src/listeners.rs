@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connection;
 use crate::defaults::{LISTEN_RETRY, LISTEN_RETRY_CONTESTED, LISTENERS_BROKEN_MAX, POLICY_SWEEP};
 use crate::handle::on;
+use crate::health;
 use crate::node::Node;
 use crate::status::ListenState;
 use plan::{all_of, is_contested, plan};
@@ -68,6 +69,7 @@ pub(crate) async fn run(node: Arc<Node>, mut snapshots: watch::Receiver<Arc<Snap
         listeners.publish(&wanted);
         let known = |endpoint: &EndpointId| snapshot.endpoint_by_id(endpoint).is_some();
         listeners.node.status.retain(known);
+        health::count(&listeners.node);
         listeners.node.admission.retain(known);
         drop(snapshot);
         let again = listeners.failed.values().map(|failed| failed.again).min();

@@ -22,6 +22,7 @@ use crate::admission::{Admission, Sources};
 use crate::cancel::Cancels;
 use crate::config::EdgeConfig;
 use crate::pace::Bandwidths;
+use crate::places::Places;
 use crate::policy_state::PolicyState;
 use crate::sessions::Sessions;
 use crate::status::StatusBoard;
@@ -55,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) relay_limits: Arc<RelayLimits>,
     pub(crate) resolver: Resolver,
     pub(crate) upstreams: Upstreams,
+    /// Where addresses are, and whose.
+    pub(crate) places: Arc<Places>,
     /// Client connections that may be alive at once.
     pub(crate) permits: Arc<Semaphore>,
     /// Unauthenticated connections on the agent port that may be alive at once.

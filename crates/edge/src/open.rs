@@ -24,6 +24,7 @@ use crate::client::ClientIo;
 use crate::connection::{self, Record};
 use crate::defaults::CHANNELS_TRIED_MAX;
 use crate::early::Early;
+use crate::health;
 use crate::node::Node;
 use crate::session::exchange;
 use crate::sessions::Session;
@@ -232,10 +233,8 @@ fn noted(node: &Node, endpoint: &EndpointEntry, carrier: &'static str, ended: Op
         Some(ended) if ended.reason.fault() == Fault::Us => {}
         Some(ended) => {
             let code = ended.code().unwrap_or(Code::Internal);
-            node.status.failed(
-                &endpoint.id,
-                &ended.error.clone().unwrap_or_else(|| Error::of(code)),
-            );
+            let error = ended.error.clone().unwrap_or_else(|| Error::of(code));
+            health::open_failed(node, endpoint, &error);
         }
     }
 }

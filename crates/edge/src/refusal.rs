@@ -16,7 +16,7 @@ pub(crate) fn refusal(decision: Decision) -> Refused {
         Decision::Respond { bytes, .. } => {
             return Refused {
                 ended: Reason::PolicyResponded.into(),
-                parting: Parting::Say(bytes),
+                parting: Parting::Say(bytes.into_bytes()),
             };
         }
         Decision::Failed { path, error } => {

@@ -2,27 +2,57 @@
 //!
 //! Must never: wait or lock for long; everything comes from an immutable snapshot.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis_model::EndpointId;
-use portcullis_model::endpoint::Holder;
 use portcullis_store::{EndpointEntry, Pool, Snapshot};
 use portcullis_telemetry::{CloseReason, Ended};
-use rand::RngExt as _;
 use tokio::time::Instant;
 
-use crate::defaults::{MEMBER_REST, MEMBERS_TRIED_MAX};
+use crate::defaults::MEMBERS_TRIED_MAX;
 use crate::node::Node;
+use crate::pool;
 
 /// Members whose open failed for this connection, and with what.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
     failed: Vec<EndpointId>,
     last: Option<Ended>,
+    client: Option<IpAddr>,
+    /// Members whose turn it was for this connection: decided afresh it takes no other turn.
+    turns: Mutex<Vec<EndpointId>>,
 }
 
 impl Tries {
+    /// Those of a client, for strategies that choose by its address.
+    pub(crate) fn of(client: IpAddr) -> Self {
+        Self {
+            client: Some(client),
+            ..Self::default()
+        }
+    }
+
+    /// The client's address; that of nobody where it is not known.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Whether this member was tried.
+    pub(crate) fn was_tried(&self, member: &EndpointId) -> bool {
+        self.failed.contains(member)
+    }
+
+    /// Whether no member was tried yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// Members whose turn it was for this connection.
+    pub(crate) fn turns(&self) -> MutexGuard<'_, Vec<EndpointId>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes a failed open, so that the next member is routed.
     ///
     /// # Errors
@@ -79,68 +109,9 @@ pub(crate) fn entry(
     member(node, pool, tries).ok_or_else(|| tries.or_last(CloseReason::NoEndpoint))
 }
 
-/// A member of the pool, at random: of those that live and whose last open worked, else of those that
-/// live, else of the others, none of which was tried.
+/// A member of the pool that was not tried, by the pool's strategy; see [`pool`].
 pub(crate) fn member(node: &Node, pool: &Pool, tries: &Tries) -> Option<Routed> {
-    let rank = |endpoint: &EndpointEntry| {
-        if tries.failed.contains(&endpoint.id) {
-            None
-        } else if !lives(node, endpoint) {
-            Some(Rank::Gone)
-        } else if node.status.rests(&endpoint.id, MEMBER_REST) {
-            Some(Rank::Rests)
-        } else {
-            Some(Rank::Well)
-        }
-    };
-    // One alone is it, however it fares; most pools are that small.
-    if let [only] = pool.members.as_slice() {
-        return rank(only).map(|_| Routed {
-            endpoint: Arc::clone(only),
-            others: false,
-        });
-    }
-    let ranks: Vec<_> = pool.members.iter().map(|endpoint| rank(endpoint)).collect();
-    let chosen = choose(&ranks, |count| rand::rng().random_range(0..count))?;
-    let others = ranks.iter().flatten().count() > 1;
-    pool.members.get(chosen).map(|endpoint| Routed {
-        endpoint: Arc::clone(endpoint),
-        others,
-    })
-}
-
-/// Whether the endpoint can be opened from here: its policy decides, the edge dials, or its session is
-/// connected to this node.
-fn lives(node: &Node, endpoint: &EndpointEntry) -> bool {
-    match &endpoint.holder {
-        Some(Holder::Session { session, .. }) => node.sessions.serves(session),
-        Some(Holder::Direct { .. }) | None => true,
-    }
-}
-
-/// How promising a member is, the best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Well,
-    Rests,
-    Gone,
-}
-
-/// One of the best, by a draw below their count.
-fn choose(ranks: &[Option<Rank>], draw: impl FnOnce(usize) -> usize) -> Option<usize> {
-    let best = ranks.iter().flatten().min().copied();
-    let best: Vec<usize> = best
-        .map(|best| {
-            (0..ranks.len())
-                .filter(|at| ranks[*at] == Some(best))
-                .collect()
-        })
-        .unwrap_or_default();
-    match best.len() {
-        0 => None,
-        1 => best.first().copied(),
-        count => best.get(draw(count)).copied(),
-    }
+    pool::member(node, pool, tries)
 }
 
 #[cfg(test)]
@@ -148,22 +119,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    #[test]
-    fn the_best_rank_wins_and_the_draw_is_among_equals() {
-        let ranks = [
-            Some(Rank::Gone),
-            Some(Rank::Well),
-            None,
-            Some(Rank::Rests),
-            Some(Rank::Well),
-        ];
-        assert_eq!(choose(&ranks, |count| count - 1), Some(4));
-        assert_eq!(choose(&ranks, |_| 0), Some(1));
-        assert_eq!(choose(&[None, Some(Rank::Gone)], |_| 0), Some(1));
-        assert_eq!(choose(&[None, None], |_| 0), None);
-        assert_eq!(choose(&[], |_| 0), None);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn an_open_gets_its_share_of_the_time_while_others_could_be_tried() {

@@ -24,6 +24,7 @@ use crate::defaults::{
     SESSION_CLOSE_AGAIN, SESSION_CLOSE_TIMEOUT, SESSION_GONE_GRACE, SESSION_REQUESTS_MAX,
     SESSION_STOP_TIMEOUT,
 };
+use crate::health;
 use crate::node::Node;
 use crate::sessions::{Command, Session};
 
@@ -130,6 +131,10 @@ impl Actor {
             EdgeEvent::Unbind(unbind) => self.unbind(unbind).await,
             EdgeEvent::Abort(abort) => {
                 self.session.channels.aborted(abort.channel, abort.open);
+                Vec::new()
+            }
+            EdgeEvent::Health(report) => {
+                health::reported(&self.node, &self.session.id, report);
                 Vec::new()
             }
             EdgeEvent::Latency(latency) => {

@@ -51,6 +51,8 @@ pub(crate) struct Moment {
 struct Asked {
     rates: Vec<(Key, bool)>,
     places: Vec<(Key, bool)>,
+    /// What is known of its two addresses.
+    addresses: Vec<(IpAddr, Option<Arc<Place>>)>,
     picks: Vec<(Key, Vec<usize>, Option<usize>)>,
     held: Option<Box<Held>>,
 }
@@ -120,8 +122,15 @@ impl World for EdgeWorld<'_> {
         self.snapshot.secret(self.account, vault, name)
     }
 
-    fn place(&self, _ip: IpAddr) -> Option<Arc<Place>> {
-        None // no files of places are read yet; absent data is empty values
+    fn place(&self, ip: IpAddr) -> Option<Arc<Place>> {
+        let mut asked = self.known.asked();
+        if let Some((_, before)) = asked.addresses.iter().find(|(known, _)| *known == ip) {
+            return before.clone();
+        }
+        let place = self.node.places.of(ip);
+        // Its client's and its own: there is no third.
+        asked.addresses.push((ip, place.clone()));
+        place
     }
 
     fn take_rate(&self, bucket: &Bucket, rate: &Rate) -> bool {
@@ -206,9 +215,7 @@ impl EdgeWorld<'_> {
     fn counts(&self, choice: &Choice<'_>) -> Vec<u64> {
         let of = |url: &Option<Arc<EndpointUrl>>| {
             let url = url.as_ref()?;
-            let pool = self
-                .snapshot
-                .internal(self.account, url.host(), url.port())?;
+            let pool = self.snapshot.internal_at(self.account, url)?;
             let each = pool.members.iter();
             Some(
                 each.map(|member| u64::from(self.node.admission.count_of(&member.id)))

@@ -326,6 +326,7 @@ mod tests {
                     | CloseReason::PolicyClosed
                     | CloseReason::PolicyResponded
                     | CloseReason::IpRestricted
+                    | CloseReason::EndpointRestricted
                     | CloseReason::NotHttp
             );
             assert_eq!(

@@ -31,6 +31,47 @@ pub struct UpstreamFailure {
     pub at: Timestamp,
 }
 
+/// Whether an endpoint's upstream can be counted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// Nothing speaks against it.
+    #[default]
+    Online,
+    /// The last open or the last check failed.
+    Degraded,
+    /// Its checks fail: other members of its pool are chosen.
+    Unhealthy,
+}
+
+impl HealthState {
+    /// The word in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// How an endpoint's upstream fares on a node, by checks and by opens.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct EndpointHealth {
+    /// Whether it can be counted on.
+    pub state: HealthState,
+    /// What speaks against it.
+    pub reason: Option<Error>,
+    /// Since when it is in this state; `None` where nothing has been seen of it.
+    pub since: Option<Timestamp>,
+    /// Its last check.
+    pub checked_at: Option<Timestamp>,
+    /// Checks, or else opens, in a row that failed.
+    pub consecutive_failures: u32,
+    /// Until when other members of its pool go first, because opens failed.
+    pub ejected_until: Option<Timestamp>,
+}
+
 /// How an endpoint fares on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EndpointStatus {
@@ -41,6 +82,8 @@ pub struct EndpointStatus {
     pub last_upstream_error: Option<UpstreamFailure>,
     /// Client connections that it serves now.
     pub connections_open: u64,
+    /// Whether its upstream can be counted on.
+    pub health: EndpointHealth,
 }
 
 /// What a drain came to.

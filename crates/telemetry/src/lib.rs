@@ -16,9 +16,12 @@ pub mod reference;
 mod runtimes;
 
 pub use close::{CloseReason, Ended, Fault};
-pub use commands::{DrainOutcome, EndpointState, EndpointStatus, NodeCommands, UpstreamFailure};
+pub use commands::{
+    DrainOutcome, EndpointHealth, EndpointState, EndpointStatus, HealthState, NodeCommands,
+    UpstreamFailure,
+};
 pub use entry::SharedEndpoint;
 pub use kill::KillSwitch;
-pub use live::{ConnectionView, Live, Traffic};
+pub use live::{ConnectionView, Live, LiveConnection, Traffic};
 pub use metrics::Metrics;
 pub use record::{Phase, Record, Records};

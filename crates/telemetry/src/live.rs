@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use portcullis_model::id::ConnectionId;
-use portcullis_model::{AccountId, EndpointId, SessionId, Timestamp};
+use portcullis_model::{AccountId, Endpoint, EndpointId, SessionId, Timestamp};
 use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::close::Ended;
-use crate::entry::{Entry, Facts};
+use crate::entry::{Entry, Facts, SharedEndpoint};
 
 /// Locks that share the table, so that accepts on different cores do not meet.
 const SHARDS: usize = 16;
@@ -66,6 +66,46 @@ pub struct ConnectionView {
 
 /// An entry, whatever counts its bytes.
 pub(crate) type AnyEntry = Entry<dyn Traffic>;
+
+/// A live connection, for whoever decides about it again.
+pub struct LiveConnection(Arc<AnyEntry>);
+
+impl LiveConnection {
+    /// The endpoint that the client reached, as it was then.
+    pub fn entry(&self) -> Option<SharedEndpoint> {
+        self.0.facts().entry.clone()
+    }
+
+    /// The endpoint that serves it, as it was then.
+    pub fn endpoint(&self) -> Option<SharedEndpoint> {
+        self.0.facts().endpoint.clone()
+    }
+
+    /// The client: the other end, or what a trusted PROXY header said.
+    pub fn client(&self) -> SocketAddr {
+        self.0
+            .facts()
+            .client
+            .as_deref()
+            .copied()
+            .unwrap_or(self.0.peer)
+    }
+
+    /// The local address it came in on.
+    pub fn listener(&self) -> SocketAddr {
+        self.0.listener
+    }
+
+    /// When it was accepted.
+    pub fn opened_at(&self) -> Timestamp {
+        self.0.opened_at
+    }
+
+    /// Ends it.
+    pub fn end(&self, why: impl Into<Ended>) {
+        self.0.kill.kill(why);
+    }
+}
 
 type Shard = HashMap<u64, Arc<AnyEntry>>;
 
@@ -135,6 +175,21 @@ impl Live {
     /// Ends every connection.
     pub fn end_all(&self, why: &Ended) -> usize {
         self.end_where(why, |_| true)
+    }
+
+    /// Those of which an endpoint that they reached, or that serves them, is wanted.
+    pub fn routed(&self, wanted: impl Fn(&Endpoint) -> bool) -> Vec<LiveConnection> {
+        let is_wanted = |endpoint: Option<&SharedEndpoint>| {
+            endpoint.is_some_and(|endpoint| wanted(endpoint.as_ref()))
+        };
+        self.each()
+            .into_iter()
+            .filter(|entry| {
+                let facts = entry.facts();
+                is_wanted(facts.entry.as_ref()) || is_wanted(facts.endpoint.as_ref())
+            })
+            .map(LiveConnection)
+            .collect()
     }
 
     fn end_where(&self, why: &Ended, wanted: impl Fn(&Facts) -> bool) -> usize {

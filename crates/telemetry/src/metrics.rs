@@ -60,6 +60,13 @@ pub struct StateLabel {
     state: &'static str,
 }
 
+/// Labels of a file of places that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReadLabels {
+    file: &'static str,
+    outcome: &'static str,
+}
+
 /// Every metric of a node.
 pub struct Metrics {
     registry: Registry,
@@ -78,6 +85,7 @@ pub struct Metrics {
     accept_errors: Family<ClassLabel, Counter>,
     listeners: Family<StateLabel, Gauge>,
     sessions_refused: Family<CodeLabel, Counter>,
+    place_file_reads: Family<ReadLabels, Counter>,
     /// Connections closed at once because the node was full.
     pub accept_shed: Counter,
     /// Agent sessions open now.
@@ -98,6 +106,13 @@ pub struct Metrics {
     pub promotions: Counter,
     /// Connections that moved back.
     pub returns: Counter,
+    upstream_checks: Family<StateLabel, Counter>,
+    upstream_turns: Family<StateLabel, Counter>,
+    reevaluated: Family<StateLabel, Counter>,
+    /// Endpoints whose upstream is unhealthy now.
+    pub upstreams_unhealthy: Gauge,
+    /// Endpoints passed over for a while.
+    pub upstream_ejections: Counter,
 }
 
 impl Default for Metrics {
@@ -161,6 +176,16 @@ impl Metrics {
             carriers: add(&mut registry, names::CARRIERS, Gauge::default()),
             promotions: add(&mut registry, names::PROMOTIONS, Counter::default()),
             returns: add(&mut registry, names::RETURNS, Counter::default()),
+            upstream_checks: add(&mut registry, names::UPSTREAM_CHECKS, Family::default()),
+            upstream_turns: add(&mut registry, names::UPSTREAM_TURNS, Family::default()),
+            reevaluated: add(
+                &mut registry,
+                names::CONNECTIONS_REEVALUATED,
+                Family::default(),
+            ),
+            upstreams_unhealthy: add(&mut registry, names::UPSTREAMS_UNHEALTHY, Gauge::default()),
+            upstream_ejections: add(&mut registry, names::UPSTREAM_EJECTIONS, Counter::default()),
+            place_file_reads: add(&mut registry, names::PLACE_FILE_READS, Family::default()),
             registry,
             runtimes,
         }
@@ -204,6 +229,31 @@ impl Metrics {
             .inc();
     }
 
+    /// A health check of this node came out well or not.
+    pub fn upstream_checked(&self, good: bool) {
+        let state = if good { "ok" } else { "failed" };
+        self.upstream_checks
+            .get_or_create(&StateLabel { state })
+            .inc();
+    }
+
+    /// An upstream became healthy or unhealthy.
+    pub fn upstream_turned(&self, healthy: bool) {
+        let state = if healthy { "healthy" } else { "unhealthy" };
+        self.upstream_turns
+            .get_or_create(&StateLabel { state })
+            .inc();
+    }
+
+    /// Open connections were decided again: so many stay, so many are closed.
+    pub fn reevaluated(&self, kept: usize, closed: usize) {
+        for (state, count) in [("kept", kept), ("closed", closed)] {
+            self.reevaluated
+                .get_or_create(&StateLabel { state })
+                .inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        }
+    }
+
     /// accept(2) failed with an error of a class.
     pub fn accept_error(&self, class: &'static str) {
         self.accept_errors
@@ -227,6 +277,13 @@ impl Metrics {
             .get_or_create(&CodeLabel {
                 code: code.as_str(),
             })
+            .inc();
+    }
+
+    /// A file of places (`city`, `asn`, `categories`) was read, and that came out as `ok` or `failed`.
+    pub fn place_file_read(&self, file: &'static str, outcome: &'static str) {
+        self.place_file_reads
+            .get_or_create(&ReadLabels { file, outcome })
             .inc();
     }
 

@@ -79,6 +79,37 @@ pub const RETURNS: Name = (
     "agent_returns",
     "Connections that went quiet and moved from a data channel back to a carrier",
 );
+/// Health checks by this node.
+pub const UPSTREAM_CHECKS: Name = (
+    "upstream_checks",
+    "Health checks of upstreams by this node, by outcome (ok, failed)",
+);
+/// Turns of health.
+pub const UPSTREAM_TURNS: Name = (
+    "upstream_health_changes",
+    "Upstreams that became healthy or unhealthy, by state; those of agents included",
+);
+/// Unhealthy endpoints now.
+pub const UPSTREAMS_UNHEALTHY: Name = (
+    "endpoints_unhealthy",
+    "Endpoints whose upstream is unhealthy now",
+);
+/// Ejections.
+pub const UPSTREAM_EJECTIONS: Name = (
+    "upstream_ejections",
+    "Times that an endpoint was passed over for a while because opens of its upstream failed",
+);
+/// Decided again.
+pub const CONNECTIONS_REEVALUATED: Name = (
+    "connections_reevaluated",
+    "Open connections that were decided again because a policy changed, by verdict (kept, closed)",
+);
+
+/// Files of places that were read.
+pub const PLACE_FILE_READS: Name = (
+    "place_file_reads",
+    "Files of places that were read, by file (city, asn, categories) and outcome (ok, failed)",
+);
 
 /// Threads of a runtime.
 pub const RUNTIME_THREADS: Name = ("runtime_threads", "Threads, by runtime (data, control)");
@@ -117,6 +148,12 @@ pub const ALL: &[Name] = &[
     CARRIERS,
     PROMOTIONS,
     RETURNS,
+    UPSTREAM_CHECKS,
+    UPSTREAM_TURNS,
+    UPSTREAMS_UNHEALTHY,
+    UPSTREAM_EJECTIONS,
+    CONNECTIONS_REEVALUATED,
+    PLACE_FILE_READS,
     RUNTIME_THREADS,
     RUNTIME_TASKS,
     RUNTIME_QUEUE,

@@ -175,10 +175,12 @@ impl<T: Traffic> Record<T> {
     }
 
     /// A policy did something. What does not fit into [`POLICY_LOG_BYTES_MAX`] is left out, and `…` at the
-    /// end says so: a policy may log what a client said.
+    /// end says so: a policy may log what a client said. What stands there already is not said again: a
+    /// connection whose open failed is decided afresh, by the same policies.
     pub fn add_policy(&self, what: impl Into<String>) {
         let (mut facts, what) = (self.entry.facts(), what.into());
         let mut all = match facts.policy.take() {
+            Some(before) if says(&before, &what) => before.into(),
             Some(before) => format!("{before}; {what}"),
             None => what,
         };
@@ -276,6 +278,16 @@ macro_rules! line {
 }
 
 /// One line per connection. The level is the reason's; a macro per level, since tracing wants it constant.
+/// Whether a line stands among those that are joined already.
+fn says(lines: &str, line: &str) -> bool {
+    lines.match_indices(line).any(|(at, _)| {
+        let (before, rest) = lines.split_at(at);
+        let behind = rest.get(line.len()..).unwrap_or_default();
+        (before.is_empty() || before.ends_with("; "))
+            && (behind.is_empty() || behind.starts_with("; "))
+    })
+}
+
 fn log(entry: &AnyEntry, ended: &Ended, total: Duration) {
     macro_rules! at {
         ($level:expr) => {
@@ -347,13 +359,33 @@ mod tests {
     fn what_policies_did_is_kept_up_to_a_bound() {
         let records = Records::new();
         let record = open(&records, 1);
-        for _ in 0..3 {
-            record.add_policy("ä".repeat(POLICY_LOG_BYTES_MAX / 3));
+        for line in ["ä", "ö", "ü"] {
+            record.add_policy(line.repeat(POLICY_LOG_BYTES_MAX / 3));
         }
         let kept = record.entry.facts().policy.clone().expect("something");
         assert!(kept.len() <= POLICY_LOG_BYTES_MAX && kept.ends_with(LEFT_OUT));
         record.add_policy("more");
         assert_eq!(record.entry.facts().policy.as_deref(), Some(&*kept));
+        record.close(&CloseReason::PolicyDenied.into());
+    }
+
+    #[test]
+    fn a_line_is_said_once() {
+        let records = Records::new();
+        let record = open(&records, 1);
+        for line in [
+            "a: deny; b",
+            "a: deny",
+            "deny",
+            "a: deny",
+            "a: deny; b",
+            "b",
+            "c",
+        ] {
+            record.add_policy(line);
+        }
+        let kept = record.entry.facts().policy.clone().expect("something");
+        assert_eq!(&*kept, "a: deny; b; deny; c");
         record.close(&CloseReason::PolicyDenied.into());
     }
 

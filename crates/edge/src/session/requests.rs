@@ -27,6 +27,8 @@ pub(super) async fn bind(node: &Node, session: &SessionId, bind: Bind) -> Result
         proxy_protocol: bind.proxy_protocol,
         limits: bind.limits,
         ephemeral: bind.ephemeral,
+        on_change: bind.on_change,
+        pool: bind.pool,
     };
     let is_random = matches!(
         url::parse(&spec.url, spec.binding),
@@ -65,6 +67,8 @@ pub(super) async fn update(node: &Node, session: &SessionId, update: Update) -> 
         traffic_policy: update.traffic_policy,
         pooling_enabled: update.pooling_enabled,
         upstream_url: update.upstream_url,
+        on_change: update.on_change,
+        pool: update.pool,
     };
     node.registry
         .update_bound_endpoint(session, &update.endpoint_id, change)

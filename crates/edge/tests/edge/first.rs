@@ -57,7 +57,7 @@ pub(crate) fn client_hello(name: &str, padding: usize) -> Vec<u8> {
 }
 
 /// The same in records of so many bytes.
-fn cut_hello(name: &str, padding: usize, record_bytes: usize) -> Vec<u8> {
+pub(crate) fn cut_hello(name: &str, padding: usize, record_bytes: usize) -> Vec<u8> {
     let server_name = [vec![0], with_length(2, name.as_bytes())].concat();
     let extension =
         |kind: u16, content: &[u8]| [kind.to_be_bytes().to_vec(), with_length(2, content)].concat();
@@ -82,7 +82,7 @@ fn cut_hello(name: &str, padding: usize, record_bytes: usize) -> Vec<u8> {
         .collect()
 }
 
-fn answered(tag: &str, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn answered(tag: &str, bytes: &[u8]) -> Vec<u8> {
     [tag.as_bytes(), bytes].concat()
 }
 

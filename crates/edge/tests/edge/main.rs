@@ -3,14 +3,17 @@
 
 mod agent;
 mod bed;
+mod changes;
 mod counts;
 mod first;
 mod fronts;
 mod limits;
+mod names;
 mod noted;
 mod paths;
 mod plain;
 mod policy;
+mod pools;
 mod ports;
 mod reasons;
 mod restrictions;

@@ -214,14 +214,20 @@ async fn postgres_tls(bed: &Bed, endpoint: &Endpoint, pause: Duration) -> Encryp
         .with_root_certificates(roots)
         .with_no_client_auth();
     let at = bed.address(endpoint);
-    let begin = move || {
+    let asking = move || {
         let mut stream = std::net::TcpStream::connect(at).expect("the port is open");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.write_all(&ASKS_TLS).expect("write");
         let mut answer = [0];
         stream.read_exact(&mut answer).expect("an answer");
         assert_eq!(&answer, b"S");
-        std::thread::sleep(pause);
+        stream
+    };
+    let stream = tokio::task::spawn_blocking(asking).await;
+    let stream = stream.expect("an answer");
+    // What the test is about, where it is not zero.
+    tokio::time::sleep(pause).await;
+    let begin = move || {
         let name = ServerName::try_from(HOST).expect("a name");
         let session = ClientConnection::new(Arc::new(config), name).expect("a session");
         let mut stream = StreamOwned::new(session, stream);
