@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::builder::AgentBuilder;
 use crate::defaults;
+use crate::dialler::{self, Dialled};
 use crate::endpoint::{LocalEndpoint, Sink};
 use crate::identity::Identity;
 use crate::listener::{Forwarder, Listener};
@@ -17,7 +18,7 @@ use crate::options::{EndpointOptions, EndpointUpdate};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::status::{EndpointStatus, Status};
-use crate::{supervisor, upstream};
+use crate::{health, supervisor, upstream};
 
 /// A running agent: one identity, one session that comes back by itself, any number of endpoints.
 /// Clones are handles on the same agent; it ends with the last handle, listener and forwarder, or
@@ -66,6 +67,10 @@ impl Agent {
         if options.proxy_protocol.is_some() {
             let what = "a listener has no upstream to write a PROXY header to; the connection knows its peer";
             return Err(Error::new(Code::ConfigInvalid, what));
+        }
+        if options.health.is_some() {
+            let what = "health: a listener has no upstream to check";
+            return Err(Error::new(Code::HealthInvalid, what));
         }
         let (sender, queue) = mpsc::channel(defaults::ACCEPT_QUEUE);
         let endpoint = self
@@ -151,6 +156,15 @@ impl Agent {
         let endpoint = self.find(name)?;
         self.close_held(&endpoint).await;
         Ok(())
+    }
+
+    /// Connects to an internal endpoint of the account, over a link of its own; see
+    /// [`Dialler::dial`](crate::Dialler::dial).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn dial(&self, url: &str) -> Result<Dialled, Error> {
+        dialler::dial(&self.shared().settings, url).await
     }
 
     /// One endpoint as it stands now.
@@ -289,8 +303,13 @@ impl Agent {
     ) -> Result<Arc<LocalEndpoint>, Error> {
         options.check()?;
         let parsed = upstream::parse(upstream)?;
+        if let Some(check) = &options.health {
+            portcullis_net::upstream::health::fits(check, &parsed)?;
+        }
         let shown = parsed.to_string();
-        self.shared().add(options, shown, Sink::Forward(parsed))
+        let endpoint = self.shared().add(options, shown, Sink::Forward(parsed))?;
+        health::begin(self.shared(), &endpoint);
+        Ok(endpoint)
     }
 
     fn find(&self, name: &str) -> Result<Arc<LocalEndpoint>, Error> {

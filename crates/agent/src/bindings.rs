@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use portcullis_model::EndpointId;
+use portcullis_model::health::Health;
+use portcullis_model::{EndpointId, Error};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -34,7 +35,12 @@ struct Held {
     endpoint: Hold,
     stage: Stage,
     backoff: Backoff,
+    /// What the server was told of its health.
+    told: Option<Told>,
 }
+
+/// What is told of an endpoint's health: whether it is healthy, the failures in a row, why.
+type Told = (bool, u32, Option<Error>);
 
 /// What to ask the server for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +84,7 @@ impl Bindings {
                     endpoint: Hold::on(endpoint),
                     stage: Stage::Waiting(now),
                     backoff: Backoff::new(defaults::REBIND_FIRST, defaults::REBIND_MAX),
+                    told: None,
                 };
                 self.held.insert(endpoint.number, held);
             }
@@ -103,6 +110,25 @@ impl Bindings {
             step(held).map(|step| (*number, Arc::clone(held.endpoint.endpoint()), step))
         };
         self.held.iter().filter_map(due).collect()
+    }
+
+    /// What the server does not know yet of the health of endpoints that it has; it is told by this.
+    pub(crate) fn untold(&mut self) -> Vec<(EndpointId, Health)> {
+        let mut untold = Vec::new();
+        for held in self.held.values_mut() {
+            let (Stage::Bound(id, _) | Stage::Updating(id, _)) = &held.stage else {
+                continue;
+            };
+            let Some(health) = held.endpoint.health() else {
+                continue;
+            };
+            let tells = (health.healthy, health.failures, health.reason.clone());
+            if held.told.as_ref() != Some(&tells) {
+                held.told = Some(tells);
+                untold.push((id.clone(), health));
+            }
+        }
+        untold
     }
 
     /// When the next refused bind is due again. Those that were due at the last look and could not be
@@ -205,7 +231,7 @@ impl Bindings {
 mod tests {
     use std::time::Duration;
 
-    use portcullis_model::{Code, Error};
+    use portcullis_model::Code;
 
     use super::*;
     use crate::endpoint::Sink;
@@ -260,6 +286,30 @@ mod tests {
         bindings.asked(1, 12, Step::Unbind(id(1)), wanted.revision());
         assert!(matches!(bindings.answered(12), Some(Outcome::Unbound(_, gone)) if gone == id(1)));
         wanted.unheld().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn health_is_told_once_bound_and_when_it_changes() {
+        let (mut bindings, wanted) = (Bindings::default(), endpoint(1));
+        let health = |failures| Health {
+            healthy: failures < 3,
+            reason: (failures > 0).then(|| portcullis_model::health::failure("tcp: refused")),
+            since: portcullis_model::Timestamp::from_unix_millis(0),
+            checked_at: portcullis_model::Timestamp::from_unix_millis(i64::from(failures)),
+            failures,
+        };
+        wanted.set_health(health(0));
+        bindings.sync(&[Arc::clone(&wanted)]);
+        bindings.asked(1, 10, Step::Bind, 1);
+        assert_eq!(bindings.untold(), [], "the server does not have it yet");
+        assert!(bindings.bound(10, &id(1)).is_some());
+        assert_eq!(bindings.untold(), [(id(1), health(0))]);
+        assert_eq!(bindings.untold(), [], "it knows");
+        for failures in [1, 2, 3] {
+            wanted.set_health(health(failures));
+            assert_eq!(bindings.untold(), [(id(1), health(failures))]);
+        }
+        assert_eq!(bindings.untold(), []);
     }
 
     #[tokio::test(start_paused = true)]

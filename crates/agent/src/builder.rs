@@ -9,7 +9,9 @@ use portcullis_model::{Code, Error, Secret};
 
 use crate::Agent;
 use crate::defaults;
+use crate::dialler::Dialler;
 use crate::server::ServerSources;
+use crate::settings::Settings;
 
 /// Settings of an agent. Ends with [`connect`](Self::connect) or [`start`](Self::start).
 #[derive(Debug, Clone)]
@@ -169,6 +171,15 @@ impl AgentBuilder {
     pub fn start(self) -> Result<Agent, Error> {
         self.check()?;
         Agent::start(self)
+    }
+
+    /// A dialler with these settings, for internal endpoints of the account; no agent is started.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn dialler(self) -> Result<Dialler, Error> {
+        self.check()?;
+        Ok(Dialler::new(Settings::of(&self)?))
     }
 
     fn check(&self) -> Result<(), Error> {

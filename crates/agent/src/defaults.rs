@@ -110,3 +110,5 @@ pub const DESCRIPTION_BYTES_MAX: usize = 255;
 pub const METADATA_BYTES_MAX: usize = 4096;
 /// Longest endpoint name, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
+/// Health checks of this process that run at once; each holds a socket.
+pub const PROBES_AT_ONCE_MAX: usize = 64;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use portcullis_model::endpoint::ProxyVersion;
+use portcullis_model::health::Health;
 use portcullis_model::{Binding, EndpointId, Error};
 use portcullis_net::upstream::Upstream;
 use portcullis_proto::message;
@@ -63,6 +64,7 @@ pub(crate) struct LocalEndpoint {
     place: watch::Sender<Place>,
     pub(crate) stats: Arc<Stats>,
     upstream_error: Mutex<Option<Error>>,
+    health: Mutex<Option<Health>>,
     /// Sessions that have it bound, or are about to.
     holders: watch::Sender<usize>,
 }
@@ -112,6 +114,7 @@ impl LocalEndpoint {
             place: watch::Sender::new(Place::default()),
             stats: Arc::default(),
             upstream_error: Mutex::new(None),
+            health: Mutex::new(None),
             holders: watch::Sender::new(0),
         }
     }
@@ -276,6 +279,27 @@ impl LocalEndpoint {
             .unwrap_or_else(PoisonError::into_inner) = error;
     }
 
+    /// How the upstream fares by its checks.
+    pub(crate) fn health(&self) -> Option<Health> {
+        self.health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Replaces what the checks say.
+    pub(crate) fn set_health(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Some(health);
+    }
+
+    /// What is checked now, and how it is spoken to; `None` where there is no upstream.
+    pub(crate) fn checked(&self) -> Option<(Upstream, Option<ProxyVersion>)> {
+        match &*self.sink() {
+            Sink::Forward(upstream) => Some((upstream.clone(), self.proxy_protocol())),
+            Sink::Queue(_) | Sink::Closed => None,
+        }
+    }
+
     pub(crate) fn status(&self) -> EndpointStatus {
         let Wanted {
             options, upstream, ..
@@ -299,6 +323,10 @@ impl LocalEndpoint {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+            on_change: options.on_change,
+            pool: options.pool,
+            health_check: options.health,
+            health: self.health(),
             connections: self.stats.snapshot(),
         }
     }
@@ -321,6 +349,8 @@ impl Wanted {
             proxy_protocol: options.proxy_protocol,
             limits: options.limits,
             ephemeral: options.ephemeral,
+            on_change: options.on_change,
+            pool: options.pool,
         })
     }
 
@@ -335,6 +365,8 @@ impl Wanted {
             traffic_policy: Some(options.policy_document()?),
             pooling_enabled: Some(options.pooling_enabled),
             upstream_url: Some(self.upstream.clone()),
+            on_change: Some(options.on_change),
+            pool: Some(options.pool),
         })
     }
 }

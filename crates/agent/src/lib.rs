@@ -35,6 +35,9 @@
 //! # }
 //! ```
 //!
+//! Or connect to an internal endpoint of the account yourself, with [`Agent::dial`], or with a
+//! [`Dialler`] where no agent runs.
+//!
 //! [`Agent::builder`] takes a join string (or a bare authtoken and a server), and a state directory
 //! where the agent's identity is kept: with it, a random address stays the same across restarts.
 //! Errors carry their `PTC_…` code. `examples/hello.rs` is a whole program.
@@ -62,7 +65,9 @@ mod client;
 mod conn;
 mod connection;
 mod dial;
+mod dialler;
 mod endpoint;
+mod health;
 mod identity;
 mod listener;
 mod policy_text;
@@ -79,6 +84,7 @@ pub use agent::{Agent, Stopped};
 pub use builder::AgentBuilder;
 pub use config::{AgentConfig, Overrides};
 pub use conn::Conn;
+pub use dialler::{Carried, Dialled, Dialler};
 pub use listener::{Forwarder, Listener};
 pub use local_api::{LocalAddr, LocalApi, LocalApiConfig};
 pub use options::{EndpointOptions, EndpointUpdate};

@@ -4,7 +4,9 @@
 //! whether an address is free.
 
 use portcullis_model::endpoint::ProxyVersion;
-use portcullis_model::{Binding, Code, EndpointLimits, Error};
+use portcullis_model::{
+    Binding, Code, EndpointLimits, Error, HealthCheck, OnChange, PoolStrategy, PoolTerms,
+};
 
 use crate::defaults;
 use crate::termination::TlsTermination;
@@ -15,7 +17,8 @@ pub struct EndpointOptions {
     /// Names the endpoint within the agent; a random address is given again to the same name.
     /// Empty: `endpoint`, `endpoint-2`, … in the order of creation.
     pub name: String,
-    /// `tcp://host:port`, `tcp://host`, `tcp://` or empty for a random public address.
+    /// `tcp://host:port`, `tcp://host`, `tcp://` or empty for a random public address; `tls://name` or `tls://` for
+    /// clients that ask for a name in their TLS.
     pub url: String,
     /// Inferred from the URL when absent.
     pub binding: Option<Binding>,
@@ -39,6 +42,12 @@ pub struct EndpointOptions {
     pub cidr_deny: Vec<String>,
     /// TLS of clients that the agent terminates; none: bytes are passed on as they come.
     pub tls_termination: Option<TlsTermination>,
+    /// What becomes of open connections when the policy changes.
+    pub on_change: OnChange,
+    /// How it stands in its pool.
+    pub pool: PoolTerms,
+    /// How its upstream is checked; `None`: not at all.
+    pub health: Option<HealthCheck>,
 }
 
 impl EndpointOptions {
@@ -111,6 +120,34 @@ impl EndpointOptions {
         self
     }
 
+    /// Sets what becomes of open connections when the policy changes.
+    #[must_use]
+    pub fn on_change(mut self, on_change: OnChange) -> Self {
+        self.on_change = on_change;
+        self
+    }
+
+    /// Sets how members of its pool are chosen; the oldest member's word counts.
+    #[must_use]
+    pub fn pool_strategy(mut self, strategy: PoolStrategy) -> Self {
+        self.pool.strategy = strategy;
+        self
+    }
+
+    /// Sets its share beside the other members of its pool.
+    #[must_use]
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.pool.weight = weight;
+        self
+    }
+
+    /// Checks its upstream; what fails its checks gets no connections while another member is well.
+    #[must_use]
+    pub fn health(mut self, check: HealthCheck) -> Self {
+        self.health = Some(check);
+        self
+    }
+
     /// Allows clients from one more network.
     #[must_use]
     pub fn allow(mut self, cidr: impl Into<String>) -> Self {
@@ -161,6 +198,10 @@ impl EndpointOptions {
         if let Some(tls) = &self.tls_termination {
             tls.check()?;
         }
+        self.pool.check()?;
+        if let Some(check) = &self.health {
+            check.check()?;
+        }
         self.policy_document().map(drop)
     }
 
@@ -177,6 +218,8 @@ impl EndpointOptions {
             }
         }
         self.pooling_enabled = update.pooling_enabled.unwrap_or(self.pooling_enabled);
+        self.on_change = update.on_change.unwrap_or(self.on_change);
+        self.pool = update.pool.unwrap_or(self.pool);
     }
 
     /// The policy document to send: the one given, with the networks in front of its rules.
@@ -201,4 +244,8 @@ pub struct EndpointUpdate {
     pub pooling_enabled: Option<bool>,
     /// New upstream, for forwarders; connections in progress stay with the old one.
     pub upstream: Option<String>,
+    /// What becomes of open connections when the policy changes.
+    pub on_change: Option<OnChange>,
+    /// How it stands in its pool.
+    pub pool: Option<PoolTerms>,
 }

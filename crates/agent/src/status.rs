@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use portcullis_model::endpoint::ProxyVersion;
-use portcullis_model::{AgentId, Binding, EndpointId, Error, SessionId, Timestamp};
+use portcullis_model::health::Health;
+use portcullis_model::{
+    AgentId, Binding, EndpointId, Error, HealthCheck, OnChange, PoolTerms, SessionId, Timestamp,
+};
 
 /// Where the agent stands with its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,6 +138,14 @@ pub struct EndpointStatus {
     pub error: Option<Error>,
     /// The last connection that failed at the upstream.
     pub upstream_error: Option<Error>,
+    /// What becomes of open connections when the policy changes.
+    pub on_change: OnChange,
+    /// How it stands in its pool.
+    pub pool: PoolTerms,
+    /// How its upstream is checked.
+    pub health_check: Option<HealthCheck>,
+    /// How its upstream fares by its checks; `None` before the first.
+    pub health: Option<Health>,
     /// Its connections.
     pub connections: ConnectionStats,
 }

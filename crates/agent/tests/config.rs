@@ -149,6 +149,9 @@ fn version_2_tunnels_become_endpoints() {
         )
     );
     assert!(ssh.options.traffic_policy.contains("on_tcp_connect"));
+    let url = |name: &str| &config.endpoint(name).expect("there").options.url;
+    assert_eq!(url("web"), "tls://web.example.com");
+    assert_eq!(url("any"), "tls://");
     assert!(config.notes.iter().any(|note| note.contains("deprecated")));
 }
 
@@ -256,4 +259,26 @@ fn nested_beyond_reason_is_refused() {
     let error =
         AgentConfig::parse(&text, Path::new("/"), &Overrides::default()).expect_err("too deep");
     assert_eq!(error.code, Code::ConfigInvalid);
+}
+
+#[test]
+fn pools_and_checks_are_read() {
+    let config = valid("health.yml");
+    let [db, web] = config.endpoints.as_slice() else {
+        panic!("two endpoints")
+    };
+    let check = db.options.health.as_ref().expect("a check");
+    assert_eq!(check.probe, portcullis_model::health::Probe::Postgres);
+    assert_eq!((db.options.pool.weight, check.fall), (3, 3));
+    assert_eq!(
+        db.options.pool.strategy,
+        portcullis_model::PoolStrategy::LeastConnections
+    );
+    assert_eq!(db.options.on_change, portcullis_model::OnChange::Reevaluate);
+    let check = web.options.health.as_ref().expect("a check");
+    assert_eq!(
+        (check.interval, check.fall),
+        (Duration::from_millis(500), 2)
+    );
+    assert!(web.options.pool.is_default());
 }

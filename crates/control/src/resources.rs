@@ -82,7 +82,12 @@ pub(crate) fn private() -> OpenApiRouter<App> {
             vault_secrets::update,
             vault_secrets::delete
         ))
-        // TLS material and restrictions
+        .merge(material_and_restrictions())
+}
+
+/// TLS material, and what the account lets in by address.
+fn material_and_restrictions() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(
             certificate_authorities::list,
             certificate_authorities::create

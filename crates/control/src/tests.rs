@@ -13,6 +13,7 @@ mod others;
 mod paging;
 mod resources;
 mod server;
+mod tls;
 mod vaults;
 
 pub(crate) use harness::{Api, Got};

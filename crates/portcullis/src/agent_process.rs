@@ -107,7 +107,7 @@ impl std::str::FromStr for WebAddr {
 }
 
 /// A missing token, with what a newcomer most likely lacks.
-fn explained(error: Error) -> Error {
+pub(crate) fn explained(error: Error) -> Error {
     if error.code != Code::AuthtokenMissing {
         return error;
     }

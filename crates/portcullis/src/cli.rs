@@ -29,6 +29,11 @@ pub(crate) enum Command {
     Server(Box<cmd::server::Args>),
     /// Give a TCP service an address.
     Tcp(Box<cmd::tcp::Args>),
+    /// Give a service with TLS a name; the server passes TLS through untouched.
+    #[command(after_help = cmd::tls::EXAMPLES)]
+    Tls(Box<cmd::tcp::Args>),
+    /// Bring an internal endpoint of the account to a port of this machine.
+    Connect(Box<cmd::connect::Args>),
     /// Start endpoints of the agent's configuration file by name.
     Start(Box<cmd::start::Args>),
     /// Run the agent: every endpoint of its configuration file.
@@ -69,6 +74,8 @@ impl Command {
         match self {
             Self::Server(args) => cmd::server::run(*args),
             Self::Tcp(args) => cmd::tcp::run(*args),
+            Self::Tls(args) => cmd::tls::run(*args),
+            Self::Connect(args) => cmd::connect::run(*args),
             Self::Start(args) => cmd::start::run(*args),
             Self::Agent(args) => cmd::agent::run(*args),
             Self::Up(args) => cmd::up::run(*args),
@@ -141,6 +148,12 @@ mod tests {
             "tcp 22 --cidr-allow 10.0.0.0/8 --cidr-allow 192.0.2.0/24 --cidr-deny 10.1.0.0/16 --upstream-proxy-protocol 2",
             "tcp 22 --state-dir s --web-addr false --authtoken pc1.x --output json --ephemeral --idle-timeout 1h",
             "tcp 22 --remote-addr edge:20001 --proxy-proto 1",
+            "tls 443",
+            "tls web:443 --url tls://app.edge.example.com --pooling-enabled --name web --cidr-allow 10.0.0.0/8",
+            "connect tcp://db.internal:5432",
+            "connect tcp://db.internal:5432 15432 --server edge:7443 --authtoken pc1.x",
+            "connect tcp://db.internal:5432 -",
+            "connect db.internal:22 --stdio --proxy-url socks5://p:1 --config a.yml --log-level debug",
             "start db web",
             "start --all",
             "start --none",
@@ -186,6 +199,7 @@ mod tests {
         for line in [
             "",
             "tcp",
+            "tls",
             "tcp 1 --upstream-proxy-protocol 3",
             "tcp 1 --url a --remote-addr b",
             "tcp 1 --idle-timeout 300",
@@ -194,6 +208,8 @@ mod tests {
             "server --port-range 5-1",
             "server --host https://x",
             "start",
+            "connect",
+            "connect tcp://db.internal:5432 99999",
             "start a --all",
             "start --all --none",
             "accounts create",

@@ -5,13 +5,16 @@ pub(crate) mod agent;
 pub(crate) mod api;
 pub(crate) mod completion;
 pub(crate) mod config;
+pub(crate) mod connect;
 pub(crate) mod demo;
 pub(crate) mod diagnose;
+pub(crate) mod health;
 pub(crate) mod policy;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod start;
 pub(crate) mod tcp;
+pub(crate) mod tls;
 pub(crate) mod tls_flags;
 pub(crate) mod up;
 

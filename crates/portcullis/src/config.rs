@@ -6,8 +6,10 @@
 pub(crate) mod acme;
 pub(crate) mod endpoints;
 pub(crate) mod hosts;
+pub(crate) mod places;
 pub(crate) mod reader;
 pub(crate) mod server;
+pub(crate) mod tls;
 
 pub(crate) use endpoints::DirectEndpoint;
 pub(crate) use server::{ApiTls, LogFormat, RuntimeConfig, ServerConfig};

@@ -64,3 +64,11 @@ pub(crate) const DEMO_IDLE: Duration = Duration::from_secs(600);
 pub(crate) const SETTLE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the API's requests under way may take at the end.
 pub(crate) const API_SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+/// Local connections of one `connect` at once; each is a link to the server, about 60 KiB.
+pub(crate) const CONNECT_CONNECTIONS_MAX: usize = 1_000;
+/// Bytes that are written to standard output at once.
+pub(crate) const STDIO_BYTES: usize = 64 * 1024;
+/// How long the last words of a connection that was cut may take on standard output.
+pub(crate) const STDIO_LAST_WAIT: Duration = Duration::from_secs(1);
+/// How long the resets of `connect` may take at its end.
+pub(crate) const CONNECT_CUT_WAIT: Duration = Duration::from_secs(2);

@@ -1,10 +1,13 @@
 //! One entry of `endpoints:`, and one of `tunnels:` as version 2 wrote them.
 
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use portcullis_model::endpoint::ProxyVersion;
-use portcullis_model::{Binding, EndpointLimits};
+use portcullis_model::pool::WEIGHT_MAX;
+use portcullis_model::{Binding, EndpointLimits, Error, HealthCheck, PoolTerms};
+use portcullis_net::upstream;
 use serde_json::Value;
 
 use super::EndpointEntry;
@@ -30,14 +33,14 @@ pub(super) fn endpoint(
     files: Files,
 ) -> EndpointEntry {
     let upstream = section.child("upstream");
-    let (url, proxy_protocol) = match upstream {
+    let (url, proxy_protocol, health) = match upstream {
         Some(upstream) => read_upstream(upstream, notes),
         None => {
             section.problem(
                 "upstream",
                 "is missing; give upstream.url, such as localhost:5432",
             );
-            (String::new(), None)
+            (String::new(), None, None)
         }
     };
     let binding = binding(&section);
@@ -63,6 +66,12 @@ pub(super) fn endpoint(
         tls_termination: section
             .child("agent_tls_termination")
             .and_then(|tls| termination(tls, files)),
+        on_change: parsed(&section, "on_change"),
+        pool: PoolTerms {
+            strategy: parsed(&section, "pool_strategy"),
+            weight: weight(&section),
+        },
+        health,
     };
     if section.value("inspect").is_some() {
         notes.push(format!(
@@ -86,16 +95,23 @@ pub(super) fn endpoint(
     }
 }
 
-/// Reads an entry of `tunnels:`; only those of proto tcp are possible.
+/// Reads an entry of `tunnels:`; only those of proto tcp and tls are possible.
 pub(super) fn tunnel(name: String, section: Section<'_>, notes: &mut Vec<String>) -> EndpointEntry {
-    match section.text("proto").as_deref() {
-        Some("tcp") => {}
-        Some(other) => section.problem(
-            "proto",
-            format_args!("`{other}` is not possible; only tcp is"),
-        ),
-        None => section.problem("proto", "is missing; write tcp"),
-    }
+    let url = match section.text("proto").as_deref() {
+        Some("tcp") => tunnel_address(&section),
+        Some("tls") => tunnel_name(&section),
+        Some(other) => {
+            section.problem(
+                "proto",
+                format_args!("`{other}` is not possible; only tcp and tls are"),
+            );
+            String::new()
+        }
+        None => {
+            section.problem("proto", "is missing; write tcp or tls");
+            String::new()
+        }
+    };
     let upstream = upstream_url(&section, "addr");
     let restriction = section.child("ip_restriction");
     let (cidr_allow, cidr_deny) = match restriction {
@@ -108,15 +124,6 @@ pub(super) fn tunnel(name: String, section: Section<'_>, notes: &mut Vec<String>
             both
         }
         None => Default::default(),
-    };
-    let url = match section.text("remote_addr") {
-        Some(addr) => checked_url(
-            &section,
-            "remote_addr",
-            format!("tcp://{}", addr.trim_start_matches("tcp://")),
-            None,
-        ),
-        None => String::new(),
     };
     let options = EndpointOptions {
         name,
@@ -145,7 +152,66 @@ pub(super) fn tunnel(name: String, section: Section<'_>, notes: &mut Vec<String>
     EndpointEntry { options, upstream }
 }
 
-fn read_upstream(section: Section<'_>, notes: &mut Vec<String>) -> (String, Option<ProxyVersion>) {
+/// Where a tunnel of proto tcp is.
+fn tunnel_address(section: &Section<'_>) -> String {
+    match section.text("remote_addr") {
+        Some(addr) => {
+            let url = format!("tcp://{}", addr.trim_start_matches("tcp://"));
+            checked_url(section, "remote_addr", url, None)
+        }
+        None => String::new(),
+    }
+}
+
+/// The name of a tunnel of proto tls, which older files call its host name.
+fn tunnel_name(section: &Section<'_>) -> String {
+    let mut url = "tls://".to_owned();
+    for key in ["domain", "hostname"] {
+        if let Some(name) = section.text(key) {
+            url = checked_url(section, key, format!("tls://{name}"), None);
+        }
+    }
+    url
+}
+
+/// What the server does with its connections and its pool, by a word of its own.
+fn parsed<T: FromStr<Err = Error> + Default>(section: &Section<'_>, key: &'static str) -> T {
+    let word = section.text(key).unwrap_or_default();
+    if word.is_empty() {
+        return T::default();
+    }
+    word.parse().unwrap_or_else(|error: Error| {
+        section.problem(key, error.message);
+        T::default()
+    })
+}
+
+fn weight(section: &Section<'_>) -> u32 {
+    let weight = section.number("weight", 0..=u64::from(WEIGHT_MAX));
+    let weight = weight.and_then(|weight| u32::try_from(weight).ok());
+    weight.unwrap_or(PoolTerms::default().weight)
+}
+
+fn health(section: &Section<'_>, upstream: &str) -> Option<HealthCheck> {
+    let check = match HealthCheck::read(section.value("health")?) {
+        Ok(check) => check,
+        Err(error) => {
+            section.problem("health", format_args!("{} ({})", error.message, error.code));
+            return None;
+        }
+    };
+    // An upstream that cannot be read has its own problem.
+    let upstream = crate::upstream::parse(upstream).ok()?;
+    if let Err(error) = upstream::health::fits(&check, &upstream) {
+        section.problem("health", format_args!("{} ({})", error.message, error.code));
+    }
+    Some(check)
+}
+
+fn read_upstream(
+    section: Section<'_>,
+    notes: &mut Vec<String>,
+) -> (String, Option<ProxyVersion>, Option<HealthCheck>) {
     let url = upstream_url(&section, "url");
     let proxy_protocol = proxy_version(&section, "proxy_protocol");
     if section
@@ -157,8 +223,9 @@ fn read_upstream(section: Section<'_>, notes: &mut Vec<String>) -> (String, Opti
             section.at("protocol")
         ));
     }
+    let health = health(&section, &url);
     section.finish(&[("addr", "url"), ("proxy_proto", "proxy_protocol")]);
-    (url, proxy_protocol)
+    (url, proxy_protocol, health)
 }
 
 fn upstream_url(section: &Section<'_>, key: &'static str) -> String {

@@ -68,3 +68,89 @@ fn source(section: &Section<'_>, key: &'static str, files: Files) -> Option<PemS
     }
     Some(source)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::AgentConfig;
+    use crate::config::{EndpointEntry, Overrides};
+
+    fn pair() -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn entry(tls: Value) -> Result<Option<TlsTermination>, String> {
+        let entry = json!({"name": "db", "upstream": {"url": 5432}, "agent_tls_termination": tls});
+        EndpointEntry::from_json(&entry)
+            .map(|entry| entry.options.tls_termination)
+            .map_err(|error| error.message)
+    }
+
+    #[test]
+    fn the_local_api_takes_text_and_no_files() {
+        let (pem, key) = pair();
+        let tls = json!({
+            "server_certificate": pem, "server_private_key": key,
+            "mutual_tls_certificate_authorities": [pem], "mutual_tls_verification_strategy": "request",
+        });
+        let read = entry(tls).unwrap().unwrap();
+        assert_eq!(read.verification, ClientVerification::Request);
+        assert_eq!(read.authorities.len(), 1);
+        let files = json!({
+            "server_certificate": "/etc/a.pem", "server_private_key": key,
+            "mutual_tls_certificate_authorities": ["/etc/b.pem"],
+        });
+        let problems = entry(files).unwrap_err();
+        for place in [
+            "server_certificate",
+            "mutual_tls_certificate_authorities[0]",
+        ] {
+            let named = format!("agent_tls_termination.{place}");
+            assert!(problems.contains(&named), "{problems}");
+        }
+    }
+
+    #[test]
+    fn problems_are_named_and_no_key_is_quoted() {
+        let ((pem, key), (other, _)) = (pair(), pair());
+        for (tls, named) in [
+            (json!({"server_certificate": pem}), "server_private_key"),
+            (json!({"crt": pem}), "server_certificate"),
+            (
+                json!({"server_certificate": other, "server_private_key": key}),
+                "not the key",
+            ),
+            (
+                json!({"server_certificate": pem, "server_private_key": key, "mutual_tls_verification_strategy": "maybe"}),
+                "require-any",
+            ),
+        ] {
+            let problems = entry(tls).unwrap_err();
+            assert!(problems.contains(named), "{problems}");
+            assert!(!problems.contains("PRIVATE KEY"), "{problems}");
+        }
+    }
+
+    #[test]
+    fn files_are_found_beside_the_configuration() {
+        let (dir, (pem, key)) = (tempfile::tempdir().unwrap(), pair());
+        std::fs::write(dir.path().join("crt.pem"), &pem).unwrap();
+        std::fs::write(dir.path().join("key.pem"), key).unwrap();
+        let file = dir.path().join("agent.yml");
+        let yaml = "version: 3\nendpoints:\n  - name: db\n    upstream: {url: 5432}\n    agent_tls_termination:\n      \
+                    server_certificate: crt.pem\n      server_private_key: key.pem\n      \
+                    mutual_tls_certificate_authorities: [crt.pem]\n";
+        std::fs::write(&file, yaml).unwrap();
+        let config = AgentConfig::load(&[file], &Overrides::default()).unwrap();
+        let tls = config.endpoints[0].options.tls_termination.clone().unwrap();
+        assert_eq!(tls.certificate, PemSource::File(dir.path().join("crt.pem")));
+        assert_eq!(
+            tls.authorities,
+            [PemSource::File(dir.path().join("crt.pem"))]
+        );
+    }
+}

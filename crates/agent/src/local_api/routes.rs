@@ -181,11 +181,14 @@ impl Agent {
             traffic_policy: Some(wanted.traffic_policy.clone()),
             pooling_enabled: Some(wanted.pooling_enabled),
             upstream: Some(entry.upstream.clone()),
+            on_change: Some(wanted.on_change),
+            pool: Some(wanted.pool),
         };
         same.description.clone_from(&wanted.description);
         same.metadata.clone_from(&wanted.metadata);
         same.traffic_policy.clone_from(&wanted.traffic_policy);
         same.pooling_enabled = wanted.pooling_enabled;
+        (same.on_change, same.pool) = (wanted.on_change, wanted.pool);
         (same == *wanted).then_some(update)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use portcullis_model::Error;
+use portcullis_model::health::Health;
+use portcullis_model::{Error, HealthCheck};
 use serde_json::{Value, json};
 
 use crate::status::{ConnectionStats, EndpointStatus, SessionState, Status};
@@ -52,10 +53,14 @@ pub(super) fn endpoint(endpoint: &EndpointStatus, session: SessionState) -> Valu
             "protocol": "tcp",
             "proxy_protocol": endpoint.proxy_protocol,
             "error": upstream_error.map(error_field),
+            "health": endpoint.health_check.as_ref().map(|check| health(check, endpoint.health.as_ref())),
         },
         "description": endpoint.description,
         "metadata": endpoint.metadata,
         "pooling_enabled": endpoint.pooling_enabled,
+        "pool_strategy": endpoint.pool.strategy,
+        "weight": endpoint.pool.weight,
+        "on_change": endpoint.on_change,
         "traffic_policy": endpoint.traffic_policy,
         "inspect": false,
         "status": endpoint.state.as_str(),
@@ -72,7 +77,7 @@ pub(super) fn tunnel(endpoint: &EndpointStatus) -> Value {
         "ID": endpoint.id.as_ref().map(ToString::to_string),
         "uri": format!("/api/tunnels/{}", endpoint.name),
         "public_url": endpoint.url,
-        "proto": "tcp",
+        "proto": if endpoint.url.starts_with("tls://") { "tls" } else { "tcp" },
         "config": {"addr": endpoint.upstream, "inspect": false},
         "metrics": {"conns": conns(&endpoint.connections)},
     })
@@ -90,6 +95,24 @@ pub(super) fn error(error: &Error) -> Value {
 
 fn error_field(error: &Error) -> Value {
     json!({"code": error.code.as_str(), "message": error.message})
+}
+
+/// The check as it was asked for, with what it came to.
+fn health(check: &HealthCheck, health: Option<&Health>) -> Value {
+    let status = match health {
+        None => "pending",
+        Some(health) if !health.healthy => "unhealthy",
+        Some(health) if health.is_shaky() => "degraded",
+        Some(_) => "online",
+    };
+    json!({
+        "check": check.written(),
+        "status": status,
+        "reason": health.and_then(|health| health.reason.as_ref()).map(error_field),
+        "since": health.map(|health| health.since),
+        "checked_at": health.map(|health| health.checked_at),
+        "consecutive_failures": health.map_or(0, |health| health.failures),
+    })
 }
 
 /// Durations are nanoseconds, as ngrok's agent has them.

@@ -3,7 +3,7 @@
 //! Must never: wait for an answer; it arrives as an event.
 
 use portcullis_model::Error;
-use portcullis_proto::message::Bound;
+use portcullis_proto::message::{Bound, HealthReport};
 use portcullis_proto::session::{Action, AgentAction, Ending, NotSent};
 
 use super::{Actor, lost};
@@ -38,6 +38,29 @@ impl Actor {
                 // The answers that are awaited make room, and reconcile again.
                 Err(NotAsked::Later) => break,
                 Err(NotAsked::Refused(error)) => self.not_asked(number, &endpoint, &step, error),
+            }
+        }
+        self.tell_health()
+    }
+
+    /// Tells the server what it does not know yet of upstreams' health, if it wants to know.
+    fn tell_health(&mut self) -> Result<(), Ending> {
+        for (endpoint_id, health) in self.bindings.untold() {
+            let age = crate::shared::now().since(health.since);
+            let report = HealthReport {
+                endpoint_id,
+                healthy: health.healthy,
+                failures: health.failures,
+                age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                code: health.reason.as_ref().map(|error| error.code),
+                reason: health.reason.map(|error| error.message).unwrap_or_default(),
+            };
+            for action in self.machine.health(report) {
+                if let Action::Send(message) = action {
+                    self.writer
+                        .queue(&message)
+                        .map_err(|error| lost(error.into()))?;
+                }
             }
         }
         Ok(())

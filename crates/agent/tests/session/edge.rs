@@ -253,6 +253,7 @@ impl FakeSession {
             heartbeat_tolerance_ms: self.hello.heartbeat_tolerance_ms,
             channels_idle_min,
             carriers: 0,
+            health: true,
             plain_links: false,
             public_host: "edge.test".to_owned(),
         }
@@ -309,9 +310,10 @@ impl FakeSession {
                 Some(Unbound { req: unbind.req }.into())
             }
             AgentMessage::Heartbeat(beat) => Some(HeartbeatAck { nonce: beat.nonce }.into()),
-            AgentMessage::HeartbeatAck(_) | AgentMessage::Abort(_) | AgentMessage::Goodbye(_) => {
-                None
-            }
+            AgentMessage::HeartbeatAck(_)
+            | AgentMessage::Abort(_)
+            | AgentMessage::Health(_)
+            | AgentMessage::Goodbye(_) => None,
         }
     }
 

@@ -1,7 +1,10 @@
 //! Binding, changing and closing endpoints.
 
+use std::time::Duration;
+
 use portcullis_agent::{EndpointOptions, EndpointState, EndpointUpdate};
-use portcullis_model::{Binding, Code, Error};
+use portcullis_model::health::Probe;
+use portcullis_model::{Binding, Code, Error, HealthCheck, OnChange, PoolStrategy};
 use portcullis_proto::AgentMessage;
 use portcullis_proto::message::{Bind, StopEndpoint};
 
@@ -254,4 +257,68 @@ async fn endpoints_wait_for_the_first_session() {
         .expect("no panic")
         .expect("bound");
     assert!(forwarder.id().is_some());
+}
+
+#[tokio::test]
+async fn the_server_is_told_how_an_upstream_fares_and_a_new_session_all_of_it() {
+    let edge = FakeEdge::start().await;
+    let agent = connect(&edge).await;
+    let at = closed_port().await;
+    let check = HealthCheck {
+        interval: Duration::from_millis(500),
+        rise: 1,
+        ..HealthCheck::new(Probe::Tcp)
+    };
+    let options = EndpointOptions::new()
+        .name("db")
+        .weight(3)
+        .pool_strategy(PoolStrategy::Weighted)
+        .on_change(OnChange::Drain)
+        .health(check);
+    let forwarder = agent.forward(options, &at).await.expect("bound");
+    let asked = edge.session(0).await.heard("the bind", bind).await;
+    assert_eq!((asked.pool.weight, asked.on_change), (3, OnChange::Drain));
+    assert_eq!(asked.pool.strategy, PoolStrategy::Weighted);
+    let told = |healthy: bool| {
+        move |message: &AgentMessage| match message {
+            AgentMessage::Health(report) if report.healthy == healthy => Some(report.clone()),
+            _ => None,
+        }
+    };
+    let first = edge.session(0).await;
+    let report = first.heard("the failure", told(false)).await;
+    assert_eq!(Some(&report.endpoint_id), forwarder.id().as_ref());
+    assert!(
+        report.reason.starts_with("tcp: ") && report.failures >= 1,
+        "{report:?}"
+    );
+    assert_eq!(report.code, Some(Code::UpstreamUnhealthy));
+    let shown = status(&agent, "unhealthy", |status| {
+        let health = status.endpoints.first().and_then(|e| e.health.as_ref());
+        health.is_some_and(|health| !health.healthy)
+    })
+    .await;
+    assert!(shown.endpoints[0].health_check.is_some());
+    first.cut().await;
+    let second = edge.session(1).await;
+    second.heard("the failure once more", told(false)).await;
+    let at = at.trim_start_matches("tcp://");
+    let _upstream = tokio::net::TcpListener::bind(at).await.expect("the port");
+    let report = second.heard("the rise", told(true)).await;
+    assert_eq!((report.failures, report.code), (0, None));
+}
+
+#[tokio::test]
+async fn a_listener_has_no_upstream_to_check() {
+    let edge = FakeEdge::start().await;
+    let agent = connect(&edge).await;
+    let options = EndpointOptions::new().health(HealthCheck::new(Probe::Tcp));
+    let error = agent.listen(options).await.expect_err("refused");
+    assert_eq!(error.code, Code::HealthInvalid);
+    let options = EndpointOptions::new().health(HealthCheck::new(Probe::Tls));
+    let error = agent.forward(options, "unix:/run/x.sock").await;
+    assert_eq!(
+        error.map(drop).expect_err("refused").code,
+        Code::HealthInvalid
+    );
 }

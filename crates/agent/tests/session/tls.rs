@@ -84,7 +84,8 @@ async fn half_close_keeps_the_other_direction_and_the_channel_lives() {
     let (edge, server) = (FakeEdge::start().await, pki("db.example"));
     let agent = connect(&edge).await;
     let upstream = Upstream::start().await;
-    let forwarder = agent.forward(options(&server, None), &upstream.url());
+    let url = upstream.url();
+    let forwarder = agent.forward(options(&server, None), &url);
     let _forwarder = forwarder.await.expect("bound");
     let session = edge.session(0).await;
     for client_first in [true, false, true] {
@@ -135,7 +136,8 @@ async fn a_cut_stream_reaches_the_upstream_as_a_reset() {
     let (edge, server) = (FakeEdge::start().await, pki("db.example"));
     let agent = connect(&edge).await;
     let upstream = Upstream::start().await;
-    let forwarder = agent.forward(options(&server, None), &upstream.url());
+    let url = upstream.url();
+    let forwarder = agent.forward(options(&server, None), &url);
     let _forwarder = forwarder.await.expect("bound");
     let session = edge.session(0).await;
     let mut client = session.open("db", b"").await.expect("opened");
@@ -161,7 +163,8 @@ async fn a_client_without_certificate_is_refused_before_the_upstream_is_dialled(
     let (server, alice, mallory) = (pki("db.example"), pki("alice"), pki("mallory"));
     let agent = connect(&edge).await;
     let upstream = Upstream::start().await;
-    let forwarder = agent.forward(options(&server, Some(&alice)), &upstream.url());
+    let url = upstream.url();
+    let forwarder = agent.forward(options(&server, Some(&alice)), &url);
     let _forwarder = forwarder.await.expect("bound");
     let session = edge.session(0).await;
     for shows in [None, Some(&mallory)] {
@@ -221,7 +224,7 @@ async fn an_upstream_that_is_not_there_is_told_by_a_reset() {
     assert!(soon("a reset", tls.read(&mut [0; 8])).await.is_err());
     drop(tls);
     let why = client.stream.peer_reason().expect("it is told");
-    assert_eq!(why.code, Code::UpstreamUnreachable);
+    assert_eq!(why.code, Code::UpstreamRefused);
 }
 
 #[tokio::test]

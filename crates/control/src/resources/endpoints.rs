@@ -1,7 +1,8 @@
 //! `/endpoints`: cloud and agent endpoints in one collection.
 
 use axum::extract::State;
-use portcullis_model::{Code, EndpointId};
+use portcullis_model::{Code, Endpoint, EndpointId};
+use portcullis_policy::Policy;
 
 use super::missing;
 use crate::app::App;
@@ -35,6 +36,7 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Answer {
     let show = |entry: &std::sync::Arc<portcullis_store::EndpointEntry>| {
         EndpointView::of_entry(
             &caller.links,
+            &caller.snapshot,
             entry,
             app.commands.endpoint_status(&entry.id),
         )
@@ -59,13 +61,8 @@ pub(crate) async fn create(
         .registry
         .create_cloud_endpoint(&caller.account, body.into_request()?)
         .await?;
-    let endpoint = &written.value;
-    let view = EndpointView::new(
-        &caller.links,
-        endpoint,
-        app.commands.endpoint_status(&endpoint.id),
-    );
-    Reply::created(&view, &endpoint.id, written.revision)
+    let view = written_view(&app, &caller, &written.value);
+    Reply::created(&view, &written.value.id, written.revision)
 }
 
 /// Get an endpoint.
@@ -77,12 +74,13 @@ pub(crate) async fn get(State(app): State<App>, caller: Caller, Id(id): Id<Endpo
     let entry = entry.ok_or_else(|| missing(Code::EndpointNotFound, "endpoint", &id))?;
     Reply::ok(&EndpointView::of_entry(
         &caller.links,
+        &caller.snapshot,
         entry,
         app.commands.endpoint_status(&id),
     ))
 }
 
-/// Change a cloud endpoint. Connections that are open keep what they have.
+/// Change a cloud endpoint. Connections that are open keep what they have, unless `on_change` says otherwise.
 #[utoipa::path(patch, path = "/endpoints/{id}", tag = "endpoints", operation_id = "endpoints_update",
     params(("id" = String, Path, description = "ep_…")), request_body = EndpointPatch,
     responses((status = 200, description = "As changed.", body = EndpointView)))]
@@ -96,12 +94,24 @@ pub(crate) async fn update(
         .registry
         .update_cloud_endpoint(&caller.account, &id, changes.into_request()?)
         .await?;
-    let view = EndpointView::new(
-        &caller.links,
-        &written.value,
-        app.commands.endpoint_status(&id),
-    );
+    let view = written_view(&app, &caller, &written.value);
     Reply::changed(&view, written.revision)
+}
+
+/// An endpoint as it was just written. Its policy stands compiled in the snapshot, unless somebody has changed it
+/// again meanwhile.
+fn written_view(app: &App, caller: &Caller, endpoint: &Endpoint) -> EndpointView {
+    let status = app.commands.endpoint_status(&endpoint.id);
+    let snapshot = app.registry.snapshot();
+    let entry = snapshot.endpoint(&caller.account, &endpoint.id);
+    match entry.filter(|entry| *entry.record() == *endpoint) {
+        Some(entry) => EndpointView::of_entry(&caller.links, &snapshot, entry, status),
+        None => {
+            let policy = Policy::compile(&endpoint.traffic_policy, endpoint.kind).ok();
+            let notices = policy.as_ref().map(Policy::notices).unwrap_or_default();
+            EndpointView::new(&caller.links, &snapshot, endpoint, status).with_notices(notices)
+        }
+    }
 }
 
 /// Delete a cloud endpoint.

@@ -85,6 +85,7 @@ impl NodeCommands for FakeNode {
                 .map_or(EndpointState::Programmed, EndpointState::Failed),
             last_upstream_error: failed.map(|error| UpstreamFailure { error, at: now() }),
             connections_open: 3,
+            health: portcullis_telemetry::EndpointHealth::default(),
         }
     }
 

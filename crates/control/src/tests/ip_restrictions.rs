@@ -62,8 +62,13 @@ async fn restrictions_live_their_life() {
         api.patch(&path, json!({})).await.code(),
         "PTC_API_EMPTY_UPDATE"
     );
-    let none = api.patch(&path, json!({"ip_policy_ids": []})).await;
-    assert_eq!(none.code(), "PTC_API_MISSING_FIELD");
+    // ngrok's Python client sends the list with every update, empty where nothing was given.
+    let none = json!({"ip_policy_ids": []});
+    assert_eq!(api.patch(&path, none).await.code(), "PTC_API_EMPTY_UPDATE");
+    let body = json!({"ip_policy_ids": [], "metadata": "n"});
+    let kept = api.patch(&path, body).await;
+    assert_eq!(kept.body["metadata"], "n", "{kept:?}");
+    assert_eq!(kept.body["ip_policies"], changed.body["ip_policies"]);
 
     let kept = api.delete(&format!("/ip_policies/{home}")).await;
     assert_eq!(

@@ -35,6 +35,7 @@ const ENDPOINT: &[&str] = &[
     "description",
     "metadata",
     "traffic_policy",
+    "traffic_policy_notices",
     "bindings",
     "pooling_enabled",
     "principal",
@@ -51,6 +52,11 @@ const ENDPOINT: &[&str] = &[
     "last_upstream_error",
     "connections_open",
     "proxy_protocol",
+    "on_change",
+    "pool_strategy",
+    "pool_strategy_in_use",
+    "weight",
+    "health",
 ];
 
 #[tokio::test]
@@ -103,6 +109,64 @@ async fn cloud_endpoints_live_their_life() {
         (StatusCode::NOT_FOUND, "PTC_ENDPOINT_NOT_FOUND")
     );
     assert_eq!(api.delete(&path).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn pool_terms_and_on_change_are_set_and_changed() {
+    let api = Api::start().await;
+    let body = json!({"url": "tcp://", "traffic_policy": DENY, "description": "d"});
+    let changed = api.post("/endpoints", body).await;
+    let path = format!("/endpoints/{}", changed.id());
+    assert_eq!(
+        (&changed.body["on_change"], &changed.body["weight"]),
+        (&json!("keep"), &json!(1))
+    );
+    let ours = json!({"on_change": "drain", "pool_strategy": "weighted", "weight": 0});
+    let changed = api.patch(&path, ours).await;
+    assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+    for (field, value) in [
+        ("on_change", json!("drain")),
+        ("pool_strategy", json!("weighted")),
+        ("pool_strategy_in_use", json!("weighted")),
+        ("weight", json!(0)),
+    ] {
+        assert_eq!(changed.body[field], value, "{field}");
+    }
+    assert_eq!(changed.body["health"]["status"], "online");
+    for wrong in [
+        json!({"on_change": "forget"}),
+        json!({"pool_strategy": "round-robin"}),
+        json!({"weight": 1_000_001}),
+    ] {
+        let refused = api.patch(&path, wrong.clone()).await;
+        let field = wrong
+            .as_object()
+            .and_then(|body| body.keys().next().cloned());
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{wrong}");
+        let told = refused.body["msg"].as_str().unwrap_or_default().to_owned();
+        assert!(told.contains(&field.unwrap_or_default()), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn who_writes_a_policy_is_told_which_rule_waits_for_a_request() {
+    let api = Api::start().await;
+    let hello = r#"{"on_http_request":[{"actions":[{"type":"custom-response","config":{"status_code":200}}]}]}"#;
+    let body = json!({"url": "tcp://hello.internal:1", "traffic_policy": hello});
+    let made = api.post("/endpoints", body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let waits = |got: &Got| {
+        let notice = &got.body["traffic_policy_notices"][0];
+        let message = notice["message"].as_str().unwrap_or_default();
+        notice["path"] == "on_http_request[0]" && message.contains("waits for the head")
+    };
+    assert!(waits(&made), "{made:?}");
+    let path = format!("/endpoints/{}", made.id());
+    assert!(waits(&api.get(&path).await));
+    let changed = api.patch(&path, json!({"traffic_policy": DENY})).await;
+    assert_eq!(changed.body["traffic_policy_notices"], json!([]));
+    let changed = api.patch(&path, json!({"traffic_policy": hello})).await;
+    assert!(waits(&changed), "{changed:?}");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Endpoints, cloud and agent, as one collection.
 
 use portcullis_model::endpoint::ProxyVersion;
-use portcullis_model::{EndpointType, Timestamp};
-use portcullis_store::EndpointEntry;
-use portcullis_telemetry::{EndpointState, EndpointStatus};
+use portcullis_model::{EndpointType, PoolStrategy, Timestamp};
+use portcullis_policy::Notice;
+use portcullis_store::{EndpointEntry, Snapshot};
+use portcullis_telemetry::{EndpointHealth, EndpointState, EndpointStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -31,9 +32,9 @@ pub(crate) struct EndpointView {
     url: String,
     /// The same as `url`.
     public_url: String,
-    /// `tcp`
+    /// `tcp` or `tls`
     proto: &'static str,
-    /// `tcp`
+    /// `tcp` or `tls`
     scheme: &'static str,
     /// `host:port`
     hostport: String,
@@ -48,6 +49,8 @@ pub(crate) struct EndpointView {
     metadata: String,
     /// The Traffic Policy as given, YAML or JSON.
     traffic_policy: String,
+    /// What its writer should know, though it works; such as which rule waits for a request.
+    traffic_policy_notices: Vec<NoticeView>,
     /// One of `public`, `internal`, `kubernetes`.
     bindings: Vec<&'static str>,
     pooling_enabled: bool,
@@ -86,6 +89,64 @@ pub(crate) struct EndpointView {
     last_upstream_error: Option<Problem>,
     /// Client connections now.
     connections_open: u64,
+    /// What becomes of open connections when the policy changes: `keep`, `reevaluate` or `drain`.
+    on_change: &'static str,
+    /// How members of its pool are chosen: `random`, `weighted`, `least-connections`, `random-two` or
+    /// `hash-client-ip`. The oldest member's counts; see `pool_strategy_in_use`.
+    pool_strategy: &'static str,
+    /// The strategy of its pool: the oldest member's.
+    pool_strategy_in_use: &'static str,
+    /// Its share beside the other members.
+    weight: u32,
+    health: HealthView,
+}
+
+/// Whether the upstream of an endpoint can be counted on, by this node's or its agent's checks and by opens.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EndpointHealth)]
+pub(crate) struct HealthView {
+    /// `online`; `degraded`: the last open or check failed; `unhealthy`: its checks fail, and other members
+    /// of its pool are chosen.
+    status: &'static str,
+    /// What speaks against it.
+    #[schema(required)]
+    reason: Option<Problem>,
+    /// Since when it has this status; null where nothing has been seen of it.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// Its last check. Of an agent's the last one that was told: each that fails, and what changes.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    checked_at: Option<Timestamp>,
+    /// Checks or opens in a row that failed.
+    consecutive_failures: u32,
+    /// Until when other members of its pool go first, because opens failed.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    ejected_until: Option<Timestamp>,
+}
+
+impl From<EndpointHealth> for HealthView {
+    fn from(health: EndpointHealth) -> Self {
+        Self {
+            status: health.state.as_str(),
+            reason: health
+                .reason
+                .map(|error| Problem::new(&error, health.checked_at)),
+            since: health.since,
+            checked_at: health.checked_at,
+            consecutive_failures: health.consecutive_failures,
+            ejected_until: health.ejected_until,
+        }
+    }
+}
+
+/// What the writer of a Traffic Policy should know.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrafficPolicyNotice)]
+pub(crate) struct NoticeView {
+    /// Where in the document, such as `on_http_request[1]`.
+    path: String,
+    /// What to know.
+    message: String,
 }
 
 envelope! {
@@ -96,6 +157,7 @@ envelope! {
 impl EndpointView {
     pub(crate) fn new(
         links: &Links,
+        snapshot: &Snapshot,
         record: &portcullis_model::Endpoint,
         status: EndpointStatus,
     ) -> Self {
@@ -123,6 +185,7 @@ impl EndpointView {
             description: record.description.clone(),
             metadata: record.metadata.clone(),
             traffic_policy: record.traffic_policy.clone(),
+            traffic_policy_notices: Vec::new(),
             bindings: vec![record.binding.as_str()],
             pooling_enabled: record.pooling_enabled,
             principal: Ref::new(links, "accounts", &record.account),
@@ -149,10 +212,39 @@ impl EndpointView {
                 .last_upstream_error
                 .map(|last| Problem::new(&last.error, Some(last.at))),
             connections_open: status.connections_open,
+            on_change: record.on_change.as_str(),
+            pool_strategy: record.pool.strategy.as_str(),
+            pool_strategy_in_use: pool_strategy(snapshot, record).as_str(),
+            weight: record.pool.weight,
+            health: status.health.into(),
         }
     }
 
-    pub(crate) fn of_entry(links: &Links, entry: &EndpointEntry, status: EndpointStatus) -> Self {
-        Self::new(links, entry.record(), status)
+    pub(crate) fn of_entry(
+        links: &Links,
+        snapshot: &Snapshot,
+        entry: &EndpointEntry,
+        status: EndpointStatus,
+    ) -> Self {
+        let policy = entry.policy().ok().flatten();
+        let notices = policy.map(|policy| policy.notices()).unwrap_or_default();
+        Self::new(links, snapshot, entry.record(), status).with_notices(notices)
     }
+
+    /// With what is to be known of its policy.
+    pub(crate) fn with_notices(mut self, notices: &[Notice]) -> Self {
+        let view = |notice: &Notice| NoticeView {
+            path: notice.path.clone(),
+            message: notice.message.clone(),
+        };
+        self.traffic_policy_notices = notices.iter().map(view).collect();
+        self
+    }
+}
+
+/// The strategy of the pool that an endpoint stands in: the oldest member's.
+fn pool_strategy(snapshot: &Snapshot, record: &portcullis_model::Endpoint) -> PoolStrategy {
+    let pool = snapshot.pool_of(record);
+    let oldest = pool.and_then(|pool| pool.members.first());
+    oldest.map_or(record.pool.strategy, |oldest| oldest.pool.strategy)
 }

@@ -1,6 +1,8 @@
 //! What creates and changes a cloud endpoint.
 
-use portcullis_model::{Binding, Code};
+use std::str::FromStr;
+
+use portcullis_model::{Binding, Code, Error, PoolTerms};
 use portcullis_store::{EndpointUpdate, NewCloudEndpoint};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -13,8 +15,8 @@ use crate::web::Refusal;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndpointCreate {
-    /// `tcp://host:port` on an address of the account, `tcp://` for a random one, or
-    /// `tcp://name.internal:port`.
+    /// `tcp://host:port` on an address of the account, `tcp://` for a random one, `tls://name` or `tls://` for
+    /// clients that ask for a name in their TLS, or `tcp://name.internal:port` and `tls://name.internal:port`.
     #[schema(required, nullable = false)]
     url: Option<String>,
     /// Only `cloud`.
@@ -33,6 +35,13 @@ pub(crate) struct EndpointCreate {
     /// Whether others may share the URL.
     pooling_enabled: Option<bool>,
     limits: Option<Limits>,
+    /// What becomes of open connections when the policy changes: `keep` (default), `reevaluate` or `drain`.
+    on_change: Option<String>,
+    /// How members of its pool are chosen: `random` (default), `weighted`, `least-connections`, `random-two` or
+    /// `hash-client-ip`. The oldest member's counts.
+    pool_strategy: Option<String>,
+    /// Its share beside the other members of its pool: 0 to 1,000,000, default 1.
+    weight: Option<u32>,
 }
 
 /// Changes to a cloud endpoint.
@@ -53,6 +62,13 @@ pub(crate) struct EndpointPatch {
     pooling_enabled: Option<bool>,
     /// Replaces all limits.
     limits: Option<Limits>,
+    /// What becomes of open connections when the policy changes: `keep`, `reevaluate` or `drain`.
+    on_change: Option<String>,
+    /// How members of its pool are chosen: `random`, `weighted`, `least-connections`, `random-two` or
+    /// `hash-client-ip`. The oldest member's counts.
+    pool_strategy: Option<String>,
+    /// Its share beside the other members of its pool: 0 to 1,000,000.
+    weight: Option<u32>,
 }
 
 impl EndpointCreate {
@@ -71,6 +87,11 @@ impl EndpointCreate {
             metadata: self.metadata.unwrap_or_default(),
             pooling_enabled: self.pooling_enabled.unwrap_or(false),
             limits: self.limits.unwrap_or_default().into(),
+            on_change: word("on_change", self.on_change)?.unwrap_or_default(),
+            pool: PoolTerms {
+                strategy: word("pool_strategy", self.pool_strategy)?.unwrap_or_default(),
+                weight: self.weight.unwrap_or(PoolTerms::default().weight),
+            },
         })
     }
 }
@@ -86,8 +107,17 @@ impl EndpointPatch {
             metadata: self.metadata,
             pooling_enabled: self.pooling_enabled,
             limits: self.limits.map(Into::into),
+            on_change: word("on_change", self.on_change)?,
+            pool_strategy: word("pool_strategy", self.pool_strategy)?,
+            weight: self.weight,
         })
     }
+}
+
+/// A word of a few, with its field where it is none of them.
+fn word<T: FromStr<Err = Error>>(field: &str, word: Option<String>) -> Result<Option<T>, Refusal> {
+    let read = word.map(|word| word.parse::<T>()).transpose();
+    read.map_err(|error| Refusal::new(error.code, format!("{field}: {}", error.message)))
 }
 
 /// `bindings` is a list that holds at most one.

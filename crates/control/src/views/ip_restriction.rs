@@ -64,7 +64,7 @@ pub(crate) struct IpRestrictionPatch {
     metadata: Option<String>,
     /// Whether it refuses.
     enforced: Option<bool>,
-    /// Replaces all its policies, 1 to 50.
+    /// Replaces all its policies, 1 to 50; none leaves them as they are, for ngrok's Python client always sends the list.
     ip_policy_ids: Option<Vec<String>>,
 }
 
@@ -106,9 +106,10 @@ impl IpRestrictionCreate {
 
 impl IpRestrictionPatch {
     pub(crate) fn into_request(self) -> Result<IpRestrictionUpdate, Refusal> {
+        let policies = self.ip_policy_ids.filter(|ids| !ids.is_empty());
         Ok(IpRestrictionUpdate {
             enforced: self.enforced,
-            policies: self.ip_policy_ids.as_deref().map(ids).transpose()?,
+            policies: policies.as_deref().map(ids).transpose()?,
             description: self.description,
             metadata: self.metadata,
         })

@@ -9,6 +9,7 @@ use portcullis_model::Error;
 use portcullis_store::PortRanges;
 
 use super::demo::Demo;
+use super::health::HealthArgs;
 use super::{notify_ready, notify_stopping};
 use crate::config::endpoints::{At, Expose};
 use crate::config::hosts::check_hostname;
@@ -53,6 +54,9 @@ pub(crate) struct Args {
     /// Forward a port without an agent: PORT=HOST:PORT, FROM-TO=HOST:FROM-TO, IP:PORT=…; repeatable.
     #[arg(long, value_name = "PORT=UPSTREAM")]
     expose: Vec<Expose>,
+    /// Of every --expose.
+    #[command(flatten)]
+    health: HealthArgs,
     /// Run a small demo service as well, at a random address.
     #[arg(long)]
     demo: bool,
@@ -107,11 +111,15 @@ impl Args {
         if let Some(level) = &self.log_level {
             config.log_level = Some(level.clone());
         }
-        config.endpoints.extend(
-            self.expose
-                .iter()
-                .flat_map(|Expose(endpoints)| endpoints.iter().cloned()),
-        );
+        let check = self.health.check()?;
+        for Expose(endpoints) in &self.expose {
+            for endpoint in endpoints {
+                config.endpoints.push(DirectEndpoint {
+                    health: check.clone(),
+                    ..endpoint.clone()
+                });
+            }
+        }
         config.check()?;
         Ok(config)
     }

@@ -1,4 +1,4 @@
-//! `portcullis tcp`: one service, one address.
+//! `portcullis tcp`: one service, one address. `portcullis tls` is the same for a name.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,13 @@ use clap::Args as ClapArgs;
 use portcullis_agent::EndpointOptions;
 use portcullis_agent::config::EndpointEntry;
 use portcullis_model::endpoint::{Binding, ProxyVersion};
+use portcullis_model::url::Scheme;
+use portcullis_model::{Code, Error};
 use portcullis_net::upstream::Upstream;
 
 use super::api::endpoints::{Limits, fetch};
 use super::block_on;
+use super::health::{HealthArgs, PoolArgs};
 use super::tls_flags::TlsFlags;
 use crate::agent_process::{self, AgentArgs, Patience, Work, deprecated};
 use crate::failure::Failure;
@@ -25,7 +28,7 @@ pub(crate) struct Args {
     /// What to forward to: PORT, HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:/path.
     #[arg(value_name = "[HOST:]PORT|URL")]
     upstream: String,
-    /// Endpoint URL; a random public address if left out.
+    /// Endpoint URL; a random public address (or name) if left out.
     #[arg(long)]
     url: Option<String>,
     /// From where it can be reached: public, internal or kubernetes; inferred from the URL.
@@ -67,6 +70,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     tls: TlsFlags,
     #[command(flatten)]
+    pool: PoolArgs,
+    #[command(flatten)]
+    health: HealthArgs,
+    #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
     agent: AgentArgs,
@@ -97,9 +104,17 @@ fn proxy_version(text: &str) -> Result<ProxyVersion, String> {
 /// # Errors
 /// Why the endpoint could not be had, or why the agent ended.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    serve(args, Scheme::Tcp)
+}
+
+/// The same for any scheme.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn serve(args: Args, scheme: Scheme) -> Result<(), Failure> {
     block_on(async move {
         let agent = args.agent.clone();
-        let entry = entry(args).await?;
+        let entry = entry(args, scheme).await?;
         entry.options.check()?;
         entry.upstream.parse::<Upstream>()?;
         let config = agent_process::configuration(&agent)?;
@@ -113,7 +128,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     })
 }
 
-async fn entry(args: Args) -> Result<EndpointEntry, Failure> {
+async fn entry(args: Args, scheme: Scheme) -> Result<EndpointEntry, Failure> {
     notices(&args);
     let file = args.traffic_policy_file.or(args.policy_file);
     let traffic_policy = match (args.traffic_policy, file, args.traffic_policy_url) {
@@ -123,11 +138,8 @@ async fn entry(args: Args) -> Result<EndpointEntry, Failure> {
         (None, None, None) => String::new(),
     };
     let options = EndpointOptions {
-        name: args.name.unwrap_or_else(|| name_of(&args.upstream)),
-        url: args
-            .url
-            .or(args.remote_addr.map(|addr| as_url(&addr)))
-            .unwrap_or_default(),
+        name: args.name.unwrap_or_else(|| name_of(scheme, &args.upstream)),
+        url: url(scheme, args.url, args.remote_addr)?,
         binding: args.binding,
         description: args.description.unwrap_or_default(),
         metadata: args.metadata.unwrap_or_default(),
@@ -139,6 +151,9 @@ async fn entry(args: Args) -> Result<EndpointEntry, Failure> {
         cidr_allow: args.cidr_allow,
         cidr_deny: args.cidr_deny,
         tls_termination: args.tls.termination(),
+        on_change: args.pool.on_change,
+        pool: args.pool.terms(),
+        health: args.health.check()?,
     };
     Ok(EndpointEntry {
         options,
@@ -161,6 +176,25 @@ fn notices(args: &Args) {
     }
 }
 
+/// The URL that is asked for; `tls` puts its scheme before a name alone.
+fn url(scheme: Scheme, url: Option<String>, addr: Option<String>) -> Result<String, Error> {
+    let url = url.or(addr.map(|addr| as_url(&addr))).unwrap_or_default();
+    if scheme == Scheme::Tcp {
+        return Ok(url);
+    }
+    let lower = url.trim().to_ascii_lowercase();
+    match lower.split_once("://") {
+        None => Ok(format!("tls://{}", url.trim())),
+        Some(("tls", _)) => Ok(url),
+        Some((other, rest)) => Err(Error::new(
+            Code::UrlScheme,
+            format!(
+                "`portcullis tls` makes endpoints with tls://, and --url has {other}://; use `portcullis tcp`, or write `--url tls://{rest}`"
+            ),
+        )),
+    }
+}
+
 fn as_url(addr: &str) -> String {
     if addr.contains("://") {
         addr.to_owned()
@@ -171,7 +205,7 @@ fn as_url(addr: &str) -> String {
 
 /// A name by what is forwarded to, so that a random address stays with its service: the address of
 /// the database is never given to the shell that was exposed the day after.
-fn name_of(upstream: &str) -> String {
+fn name_of(scheme: Scheme, upstream: &str) -> String {
     let plain = upstream.strip_prefix("tcp://").unwrap_or(upstream);
     let plain = plain
         .strip_prefix("localhost:")
@@ -188,7 +222,7 @@ fn name_of(upstream: &str) -> String {
         })
         .collect();
     format!(
-        "tcp-{}",
+        "{scheme}-{}",
         safe.trim_matches('-').chars().take(56).collect::<String>()
     )
 }
@@ -207,8 +241,24 @@ mod tests {
             ("unix:/run/x.sock", "tcp-unix--run-x.sock"),
             ("[::1]:22", "tcp-1--22"),
         ] {
-            assert_eq!(name_of(upstream), name);
+            assert_eq!(name_of(Scheme::Tcp, upstream), name);
         }
+        assert_eq!(name_of(Scheme::Tls, "443"), "tls-443");
+    }
+
+    #[test]
+    fn a_name_for_tls_needs_no_scheme() {
+        let tls = |text: &str| url(Scheme::Tls, Some(text.to_owned()), None);
+        assert_eq!(tls("app.example.com").unwrap(), "tls://app.example.com");
+        assert_eq!(
+            tls("TLS://app.example.com").unwrap(),
+            "TLS://app.example.com"
+        );
+        assert_eq!(url(Scheme::Tls, None, None).unwrap(), "tls://");
+        assert_eq!(url(Scheme::Tcp, None, None).unwrap(), "");
+        let error = tls("tcp://edge:20001").unwrap_err();
+        assert_eq!(error.code, Code::UrlScheme);
+        assert!(error.message.contains("tls://edge:20001"));
     }
 
     #[test]

@@ -48,14 +48,12 @@ impl AcmeSettings {
     }
 }
 
-/// Reads `tls:`.
-pub(super) fn acme(top: &mut Section, base: &Path) -> Option<AcmeSettings> {
-    let mut tls = top.section("tls");
+/// Reads `acme:` of `tls:`.
+pub(super) fn acme(tls: &mut Section, base: &Path) -> Option<AcmeSettings> {
     let given = tls.has("acme");
     let mut section = tls.section("acme");
     let settings = read(&mut section, given, base);
     section.finish();
-    tls.finish();
     settings
 }
 

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use portcullis_model::endpoint::{Binding, ProxyVersion};
-use portcullis_model::{EndpointLimits, EndpointType};
+use portcullis_model::pool::WEIGHT_MAX;
+use portcullis_model::{EndpointLimits, EndpointType, HealthCheck, OnChange, PoolTerms};
 use portcullis_net::upstream::Upstream;
 use portcullis_policy::Policy;
 use serde::Serialize;
@@ -76,6 +77,12 @@ pub(crate) struct DirectEndpoint {
     pub(crate) traffic_policy: String,
     /// Limits that differ from the server's.
     pub(crate) limits: EndpointLimits,
+    /// What becomes of open connections when the policy changes.
+    pub(crate) on_change: OnChange,
+    /// How it stands in its pool.
+    pub(crate) pool: PoolTerms,
+    /// How the server checks the upstream.
+    pub(crate) health: Option<HealthCheck>,
     /// Whether a server without it must not start: someone asked for it on the command line.
     #[serde(skip)]
     pub(crate) required: bool,
@@ -95,6 +102,9 @@ impl DirectEndpoint {
             proxy_protocol: None,
             traffic_policy: String::new(),
             limits: EndpointLimits::default(),
+            on_change: OnChange::default(),
+            pool: PoolTerms::default(),
+            health: None,
             required: true,
         }
     }
@@ -252,6 +262,9 @@ fn endpoint(mut section: Section, base: &Path) -> Vec<DirectEndpoint> {
         proxy_protocol: proxy_protocol(&mut section),
         traffic_policy: policy(&mut section, base),
         limits: limits(&mut section),
+        on_change: section.parsed("on_change").unwrap_or_default(),
+        pool: pool(&mut section),
+        health: health(&mut section),
         required: false,
     };
     if upstream.is_none() {
@@ -270,6 +283,12 @@ fn endpoint(mut section: Section, base: &Path) -> Vec<DirectEndpoint> {
         section.problem("upstream", cause);
         Vec::new()
     });
+    if let (Some(check), Some((_, upstream))) = (&common.health, pairs.first())
+        && let Ok(upstream) = upstream.parse::<Upstream>()
+        && let Err(error) = portcullis_net::upstream::health::fits(check, &upstream)
+    {
+        section.problem("health", error.message);
+    }
     section.finish();
     let named = |at: &At| name.clone().unwrap_or_else(|| format!("endpoint {at}"));
     pairs
@@ -281,6 +300,30 @@ fn endpoint(mut section: Section, base: &Path) -> Vec<DirectEndpoint> {
             ..common.clone()
         })
         .collect()
+}
+
+/// `pool_strategy` and `weight`.
+fn pool(section: &mut Section) -> PoolTerms {
+    let terms = PoolTerms::default();
+    PoolTerms {
+        strategy: section.parsed("pool_strategy").unwrap_or_default(),
+        weight: section
+            .number("weight", 0, u64::from(WEIGHT_MAX))
+            .and_then(|weight| u32::try_from(weight).ok())
+            .unwrap_or(terms.weight),
+    }
+}
+
+/// `health`: a word or a map.
+fn health(section: &mut Section) -> Option<HealthCheck> {
+    let written = section.take("health")?;
+    match HealthCheck::read(&written) {
+        Ok(check) => Some(check),
+        Err(error) => {
+            section.problem("health", format!("{} ({})", error.message, error.code));
+            None
+        }
+    }
 }
 
 enum Places {

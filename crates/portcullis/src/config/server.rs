@@ -14,10 +14,12 @@ use portcullis_net::socket::check_congestion;
 use portcullis_store::settings::{PortRange, PortRanges};
 use serde::Serialize;
 
-use super::acme::{self, AcmeSettings};
+use super::acme::AcmeSettings;
 use super::endpoints::{self, DirectEndpoint};
 use super::hosts::{self, HostConfig, IpPool};
+use super::places::{self, GeoConfig, IpCategories};
 use super::reader::{Findings, Section, document};
+use super::tls::{self, TlsConfig};
 use crate::defaults;
 
 /// How the API proves itself.
@@ -128,6 +130,7 @@ pub(crate) struct ServerConfig {
     #[serde(rename = "listen.public")]
     pub(crate) listen_public: Vec<IpAddr>,
     pub(crate) hosts: Vec<HostConfig>,
+    pub(crate) tls: TlsConfig,
     pub(crate) base_host: Option<BaseHost>,
     pub(crate) ip_pools: Vec<IpPool>,
     pub(crate) plans: BTreeMap<String, Plan>,
@@ -141,6 +144,8 @@ pub(crate) struct ServerConfig {
     #[serde(rename = "tunnel.channels", serialize_with = "channels_word")]
     pub(crate) plain_channels: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) geo: GeoConfig,
+    pub(crate) ip_categories: Vec<IpCategories>,
     /// Name servers for upstreams that the server dials; empty: the system's.
     #[serde(rename = "resolver.servers")]
     pub(crate) name_servers: Vec<SocketAddr>,
@@ -176,6 +181,7 @@ impl Default for ServerConfig {
             choose: range(1, u16::MAX),
             listen_public: Vec::new(),
             hosts: Vec::new(),
+            tls: TlsConfig::default(),
             base_host: None,
             ip_pools: Vec::new(),
             plans: BTreeMap::new(),
@@ -185,6 +191,8 @@ impl Default for ServerConfig {
             carriers: portcullis_edge::defaults::CARRIERS,
             plain_channels: false,
             trusted_proxies: Vec::new(),
+            geo: GeoConfig::default(),
+            ip_categories: Vec::new(),
             name_servers: Vec::new(),
             address_rest: defaults::ADDRESS_REST,
             endpoints: Vec::new(),
@@ -336,6 +344,7 @@ fn read(mut top: Section, base: &Path) -> ServerConfig {
         .parsed("choose")
         .unwrap_or_else(|| fallback.choose.clone());
     let (carriers, plain_channels) = tunnel(&mut top);
+    let (tls, acme) = tls::tls(&mut top, base);
     let mut config = ServerConfig {
         data_dir: top.file("data_dir"),
         host: hosts::hostname(&mut top, "host"),
@@ -343,6 +352,7 @@ fn read(mut top: Section, base: &Path) -> ServerConfig {
         node_id: top.text("node_id"),
         metrics: top.flag("metrics").unwrap_or(true),
         hosts: hosts::hosts(&mut top, &ports, &choose),
+        tls,
         ports,
         choose,
         base_host: base_host(&mut top),
@@ -354,12 +364,14 @@ fn read(mut top: Section, base: &Path) -> ServerConfig {
         carriers: carriers.unwrap_or(fallback.carriers),
         plain_channels,
         trusted_proxies: trusted_proxies(&mut top),
+        geo: places::geo(&mut top, base),
+        ip_categories: places::ip_categories(&mut top, base),
         name_servers: name_servers(&mut top),
         address_rest: top
             .duration("address_rest")
             .unwrap_or(fallback.address_rest),
         endpoints: endpoints::endpoints(&mut top, base),
-        acme: acme::acme(&mut top, base),
+        acme,
         ..fallback
     };
     listen(&mut top, &mut config);

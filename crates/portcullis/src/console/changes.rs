@@ -12,8 +12,11 @@ use serde_json::{Value, json};
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     session: Option<(SessionState, Option<String>, Option<Code>)>,
-    endpoints: BTreeMap<String, (EndpointState, String, Option<Error>, Option<Error>)>,
+    endpoints: BTreeMap<String, Shown>,
 }
+
+/// What is told of an endpoint; of its health whether it is healthy, not each check.
+type Shown = (EndpointState, String, Option<Error>, Option<Error>, bool);
 
 /// One change.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +56,7 @@ impl Seen {
                 endpoint.url.clone(),
                 endpoint.error.clone(),
                 endpoint.upstream_error.clone(),
+                endpoint.health.as_ref().is_none_or(|health| health.healthy),
             );
             if self.endpoints.get(&endpoint.name) != Some(&shown) {
                 changes.push(Change::Endpoint(Box::new(endpoint.clone())));
@@ -100,6 +104,8 @@ impl Change {
                 "upstream": endpoint.upstream,
                 "error": cause(endpoint.error.as_ref()),
                 "upstream_error": cause(endpoint.upstream_error.as_ref()),
+                "healthy": endpoint.health.as_ref().map(|health| health.healthy),
+                "health_reason": cause(endpoint.health.as_ref().and_then(|health| health.reason.as_ref())),
             }),
             Self::Gone(name) => {
                 json!({"event": "endpoint", "state": EndpointState::Closed.as_str(), "name": name})
@@ -115,7 +121,12 @@ impl Change {
             Self::Endpoint(endpoint)
                 if endpoint.state == EndpointState::Online && endpoint.upstream_error.is_none() =>
             {
-                Some(format!("{} -> {}", endpoint.url, endpoint.upstream))
+                let unhealthy = endpoint
+                    .health
+                    .as_ref()
+                    .is_some_and(|health| !health.healthy);
+                let mark = if unhealthy { " (unhealthy)" } else { "" };
+                Some(format!("{} -> {}{mark}", endpoint.url, endpoint.upstream))
             }
             Self::Session(_) | Self::Endpoint(_) | Self::Gone(_) => None,
         }

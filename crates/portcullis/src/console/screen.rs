@@ -111,7 +111,13 @@ fn endpoints(endpoints: &[EndpointStatus], room: usize) -> Vec<String> {
             if index == 0 { "Forwarding" } else { "" },
             &forwarding(endpoint),
         ));
-        if let Some(error) = endpoint.error.as_ref().or(endpoint.upstream_error.as_ref()) {
+        let checks = endpoint.health.as_ref();
+        let error = endpoint
+            .error
+            .as_ref()
+            .or(checks.and_then(|health| health.reason.as_ref()))
+            .or(endpoint.upstream_error.as_ref());
+        if let Some(error) = error {
             lines.push(row("", &format!("  {}", explained(error))));
         }
     }
@@ -125,11 +131,20 @@ fn forwarding(endpoint: &EndpointStatus) -> String {
     } else {
         &endpoint.url
     };
-    let line = format!("{url} -> {}", endpoint.upstream);
+    let line = format!("{url} -> {}{}", endpoint.upstream, health(endpoint));
     if endpoint.state == EndpointState::Online {
         line
     } else {
         format!("{line} ({})", endpoint.state.as_str())
+    }
+}
+
+/// What its checks say, unless that is nothing against it.
+fn health(endpoint: &EndpointStatus) -> &'static str {
+    match &endpoint.health {
+        Some(health) if !health.healthy => " (unhealthy)",
+        Some(health) if health.is_shaky() => " (degraded)",
+        Some(_) | None => "",
     }
 }
 

@@ -9,7 +9,9 @@ use portcullis_control::ControlConfig;
 use portcullis_edge::EdgeConfig;
 use portcullis_model::account::Plan;
 use portcullis_model::{Code, Error};
-use portcullis_store::{DirectSpec, IpPool, PoolIp, PortRanges, Settings, SharedHost};
+use portcullis_store::{
+    DirectSpec, IpPool, PoolIp, PortRanges, Settings, SharedHost, TlsHost, TlsSettings,
+};
 
 use crate::config::endpoints::{At, ip_of};
 use crate::config::hosts::HostConfig;
@@ -29,6 +31,7 @@ pub(crate) fn registry(config: &ServerConfig, node: &str, host: &str) -> Result<
         .iter()
         .map(|(name, plan)| (name.clone(), Plan::clone(plan)))
         .collect();
+    settings.tls = tls(config);
     settings.address_rest = config.address_rest;
     if let Some(max) = config.limits.endpoints_per_session_max {
         settings.session_endpoints_max = max;
@@ -100,6 +103,28 @@ fn hosts(config: &ServerConfig, host: &str) -> Vec<SharedHost> {
     hosts
 }
 
+fn tls(config: &ServerConfig) -> TlsSettings {
+    let tls = &config.tls;
+    let listen = match tls.listen.as_slice() {
+        [] => &config.listen_public,
+        _ => &tls.listen,
+    };
+    TlsSettings {
+        port: (tls.port != 0).then_some(tls.port),
+        reserved: tls.is_given,
+        bind: listen.clone(),
+        hosts: tls
+            .hosts
+            .iter()
+            .map(|base| TlsHost {
+                host: base.host.clone(),
+                accounts: base.accounts.clone(),
+            })
+            .collect(),
+        any_name: tls.any_name,
+    }
+}
+
 fn is_public_ip(config: &ServerConfig, ip: IpAddr) -> bool {
     config
         .ip_pools
@@ -136,6 +161,7 @@ pub(crate) fn edge(
     edge.region.clone_from(&config.region);
     env!("CARGO_PKG_VERSION").clone_into(&mut edge.server_version);
     edge.trusted_proxies.clone_from(&config.trusted_proxies);
+    edge.places = crate::config::places::files(&config.geo, &config.ip_categories);
     edge.name_servers.clone_from(&config.name_servers);
     edge.carriers = config.carriers;
     edge.plain_links = config.plain_channels;
@@ -156,6 +182,9 @@ pub(crate) fn edge(
     }
     if let Some(span) = limits.connect_timeout {
         set.connect_timeout = span;
+    }
+    if let Some(span) = limits.drain_timeout {
+        set.drain_timeout = span;
     }
     for (given, field) in [
         (limits.idle_timeout, &mut set.idle_timeout),
@@ -198,6 +227,9 @@ pub(crate) fn direct(endpoint: &DirectEndpoint) -> Result<DirectSpec, Error> {
                 format!("{}: {}", endpoint.name, error.message),
             )
         })?;
+    if let Some(check) = &endpoint.health {
+        portcullis_net::upstream::health::fits(check, &upstream)?;
+    }
     let (url, port) = match &endpoint.at {
         At::Url(url) => (url.clone(), None),
         At::Port {
@@ -219,6 +251,9 @@ pub(crate) fn direct(endpoint: &DirectEndpoint) -> Result<DirectSpec, Error> {
         description: endpoint.description.clone(),
         metadata: endpoint.metadata.clone(),
         limits: endpoint.limits,
+        on_change: endpoint.on_change,
+        pool: endpoint.pool,
+        health: endpoint.health.clone(),
     })
 }
 

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::output::{self, Format};
 
 /// Fields that a table leaves out: links, and what is said in words below it.
-const NOT_SHOWN: [&str; 3] = ["uri", "cname", "dns_hint"];
+const NOT_SHOWN: [&str; 4] = ["uri", "cname", "dns_hint", "traffic_policy_notices"];
 
 /// How a resource is asked for and shown.
 #[derive(Debug, Clone, Copy)]
@@ -149,11 +149,21 @@ pub(crate) async fn update(
     body: Body,
     common: &Common,
 ) -> Result<(), Failure> {
+    change(kind, id, body, common).await.map(drop)
+}
+
+/// Changes one; the answer.
+pub(crate) async fn change(
+    kind: Kind,
+    id: &str,
+    body: Body,
+    common: &Common,
+) -> Result<Value, Failure> {
     let answer = Client::new(&common.api)?
         .call(Method::PATCH, &item(kind, id)?, &[], Some(body.value()))
         .await?;
     show(&answer, common);
-    Ok(())
+    Ok(answer)
 }
 
 /// Deletes one.

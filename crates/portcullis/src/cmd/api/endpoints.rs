@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use portcullis_model::{Code, EndpointLimits, Error};
+use portcullis_model::{Code, EndpointLimits, Error, OnChange, PoolStrategy};
 use serde_json::Value;
 
 use super::common::{self, Body, Common, IdArgs, Kind, Labels, ListArgs};
@@ -11,6 +11,7 @@ use crate::api_client::root_cause;
 use crate::config::reader;
 use crate::defaults;
 use crate::failure::Failure;
+use crate::output::{self, Format};
 
 const KIND: Kind = Kind {
     path: "/endpoints",
@@ -21,6 +22,8 @@ const KIND: Kind = Kind {
         ("type", "type"),
         ("binding", "bindings"),
         ("status", "status"),
+        ("health", "health.status"),
+        ("reason", "health.reason.msg"),
         ("name", "name"),
         ("upstream", "upstream_url"),
         ("description", "description"),
@@ -62,6 +65,15 @@ pub(crate) struct Fields {
     /// Traffic Policy from a web address.
     #[arg(long, value_name = "URL", group = "policy")]
     traffic_policy_url: Option<String>,
+    /// What becomes of open connections when the policy changes: keep, reevaluate or drain.
+    #[arg(long, value_name = "WORD")]
+    on_change: Option<OnChange>,
+    /// How members of its pool are chosen: random, weighted, least-connections, random-two or hash-client-ip.
+    #[arg(long, value_name = "STRATEGY")]
+    pool_strategy: Option<PoolStrategy>,
+    /// Its share beside the other members of its pool.
+    #[arg(long, value_name = "N")]
+    weight: Option<u32>,
     #[command(flatten)]
     limits: Limits,
 }
@@ -125,7 +137,8 @@ impl Limits {
 /// `create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// tcp://host:port on an address of yours, tcp:// for a random one, tcp://name.internal:port.
+    /// tcp://host:port on an address of yours, tcp:// for a random one, tls://name, tls:// for a random name,
+    /// tcp://name.internal:port or tls://name.internal:port.
     #[arg(long)]
     url: String,
     /// Its type; only cloud endpoints are made here.
@@ -160,15 +173,33 @@ pub(crate) async fn run(verb: Verb) -> Result<(), Failure> {
                 .await?
                 .with("url", Some(args.url))
                 .with("type", args.kind);
-            common::create(KIND, body, &args.common).await.map(drop)
+            let made = common::create(KIND, body, &args.common).await?;
+            tell_notices(&made, &args.common);
+            Ok(())
         }
         Verb::Get(args) => common::get(KIND, &args).await.map(drop),
         Verb::List(args) => common::list(KIND, args).await,
         Verb::Update(args) => {
             let body = body(args.fields).await?.with("url", args.url);
-            common::update(KIND, &args.id, body, &args.common).await
+            let changed = common::change(KIND, &args.id, body, &args.common).await?;
+            tell_notices(&changed, &args.common);
+            Ok(())
         }
         Verb::Delete(args) => common::delete(KIND, &args, &[]).await,
+    }
+}
+
+/// What is to be known of the policy, to people; in JSON it stands already.
+fn tell_notices(endpoint: &Value, common: &Common) {
+    if Format::settle(common.output) == Format::Json {
+        return;
+    }
+    let notices = endpoint
+        .get("traffic_policy_notices")
+        .and_then(Value::as_array);
+    for notice in notices.into_iter().flatten() {
+        let part = |name| notice.get(name).and_then(Value::as_str).unwrap_or_default();
+        output::note(&format!("note: {}: {}", part("path"), part("message")));
     }
 }
 
@@ -183,6 +214,12 @@ async fn body(fields: Fields) -> Result<Body, Failure> {
         .with_list("bindings", fields.bindings)
         .with("pooling_enabled", fields.pooling_enabled)
         .with("traffic_policy", policy)
+        .with("on_change", fields.on_change.map(OnChange::as_str))
+        .with(
+            "pool_strategy",
+            fields.pool_strategy.map(PoolStrategy::as_str),
+        )
+        .with("weight", fields.weight)
         .with("limits", fields.limits.json()))
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use portcullis_edge::places::{CategoryList, PlaceFiles, Places, is_category};
 use portcullis_model::id::IpPolicyId;
 use portcullis_model::{Code, EndpointType, EndpointUrl, Error, url};
 use portcullis_policy::sniff::{self, Asked, First, Head, Looked, Protocol};
@@ -59,6 +60,15 @@ pub(crate) struct TestArgs {
     /// A secret, `VAULT/NAME=VALUE`. May be given several times.
     #[arg(long = "secret", value_name = "VAULT/NAME=VALUE", value_parser = assignment)]
     secrets: Vec<(String, String)>,
+    /// Where addresses are: a City or Country file in MaxMind's format.
+    #[arg(long, value_name = "FILE")]
+    geo_city: Option<PathBuf>,
+    /// Whose addresses are: an ASN file in MaxMind's format.
+    #[arg(long, value_name = "FILE")]
+    geo_asn: Option<PathBuf>,
+    /// Networks of a category: a file with one on each line. May be given several times.
+    #[arg(long = "ip-category", value_name = "CATEGORY=FILE", value_parser = assignment)]
+    ip_categories: Vec<(String, String)>,
     /// An internal endpoint that is not online. May be given several times.
     #[arg(long = "offline", value_name = "URL", value_parser = endpoint_url)]
     offline: Vec<EndpointUrl>,
@@ -242,7 +252,10 @@ impl Connection {
             (None, Some(text)) => request_bytes(text),
             (None, None) => Vec::new(),
         };
-        let mut world = Described::default();
+        let mut world = Described {
+            places: places(args)?,
+            ..Described::default()
+        };
         let (mut first, mut tls) = (None, None);
         for (name, value) in &args.set {
             match name.strip_prefix("conn.tls.") {
@@ -342,7 +355,9 @@ impl Connection {
 struct Described {
     ip_policies: BTreeMap<IpPolicyId, Arc<IpSets>>,
     secrets: BTreeMap<(String, String), Arc<str>>,
+    /// What `--set` says of every address; stronger than the files.
     place: Place,
+    places: Places,
     now_micros: i64,
 }
 
@@ -397,8 +412,23 @@ impl World for Described {
             .cloned()
     }
 
-    fn place(&self, _: IpAddr) -> Option<Arc<Place>> {
-        Some(Arc::new(self.place.clone()))
+    fn place(&self, ip: IpAddr) -> Option<Arc<Place>> {
+        let mut place = self
+            .places
+            .of(ip)
+            .map_or_else(Place::default, Arc::unwrap_or_clone);
+        let set = self.place.clone();
+        place.geo.extend(set.geo);
+        if set.as_number != 0 {
+            place.as_number = set.as_number;
+        }
+        if !set.as_organization.is_empty() {
+            place.as_organization = set.as_organization;
+        }
+        if !set.categories.is_empty() {
+            place.categories = set.categories;
+        }
+        Some(Arc::new(place))
     }
 
     fn take_rate(&self, _: &Bucket, rate: &Rate) -> bool {
@@ -416,6 +446,26 @@ impl World for Described {
             .filter(free)
             .find(|at| choice.weights[*at] > 0)
     }
+}
+
+/// What the files say of addresses.
+fn places(args: &TestArgs) -> Result<Places, Failure> {
+    let mut files = PlaceFiles {
+        city: args.geo_city.clone(),
+        asn: args.geo_asn.clone(),
+        categories: Vec::new(),
+    };
+    for (category, file) in &args.ip_categories {
+        if !is_category(category) {
+            let what = "lower-case names with dots between are expected";
+            return Err(wrong(format!("--ip-category {category}: {what}")));
+        }
+        files.categories.push(CategoryList {
+            path: PathBuf::from(file),
+            category: Some(category.clone()),
+        });
+    }
+    Ok(Places::read(&files)?)
 }
 
 fn protocol(value: &str) -> Result<Protocol, Failure> {
@@ -520,6 +570,8 @@ fn address(text: &str, port: u16) -> Result<SocketAddr, String> {
 fn endpoint_url(text: &str) -> Result<EndpointUrl, String> {
     match url::parse(text, None) {
         Ok((_, url::UrlRequest::Exact(url))) => Ok(url),
+        // Its port is known.
+        Ok((_, url::UrlRequest::TlsName(_))) => text.parse().map_err(|error: Error| error.message),
         Ok(_) => Err("a whole URL is expected, such as tcp://db.internal:5432".to_owned()),
         Err(error) => Err(error.message),
     }

@@ -55,17 +55,11 @@ limits:
   connect_timeout: 10s
   drain_timeout: 30s
 trusted_proxies: [10.0.0.0/8, 192.0.2.9]
+geo: { city: geo/city.mmdb, asn: /var/lib/asn.mmdb }
+ip_categories:
+  - { file: drop.txt, category: blocklist.org.example.drop }
+  - file: lists
 resolver: { servers: [192.0.2.53, "[2001:db8::53]:5353"] }
-tls:
-  acme:
-    directory: https://acme.example.com/directory
-    email: ops@example.com
-    challenge: http-01
-    http_port: 80
-    tls_port: 443
-    names: [db.example.com]
-    ca_file: acme-ca.pem
-    terms_agreed: true
 address_rest: 24h
 endpoints:
   - name: db
@@ -100,6 +94,23 @@ log:
 runtime: { data_threads: 4, control_threads: 1 }
 network: { congestion_control: reno, user_timeout: 30s }
 tunnel: { carriers: 3, channels: plain }
+tls:
+  port: 8443
+  acme:
+    directory: https://acme.example.com/directory
+    email: ops@example.com
+    challenge: http-01
+    http_port: 80
+    tls_port: 443
+    names: [db.example.com]
+    ca_file: acme-ca.pem
+    terms_agreed: true
+  listen: [192.0.2.9]
+  any_name: true
+  hosts:
+    - host: apps.example.com
+      accounts: [acme]
+    - { host: Other.example.com }
 "#;
 
 fn parse(text: &str) -> Result<ServerConfig, Error> {
@@ -121,6 +132,22 @@ fn the_full_example_reads_back_as_written() {
     assert_eq!(config.endpoints[1].upstream, "app:7000");
     assert_eq!(config.limits.client_idle_timeout, Some(Duration::ZERO));
     assert_eq!(config.trusted_proxies.len(), 2);
+    assert_eq!((config.tls.port, config.tls.is_given), (8443, true));
+    assert!(config.tls.any_name);
+    assert_eq!(config.tls.hosts[1].host, "other.example.com");
+    let places = places::files(&config.geo, &config.ip_categories);
+    assert_eq!(places.city, Some("/etc/portcullis/geo/city.mmdb".into()));
+    assert_eq!(places.asn, Some("/var/lib/asn.mmdb".into()));
+    let lists = places.categories.iter();
+    let lists: Vec<_> = lists
+        .map(|it| (&*it.path, it.category.as_deref()))
+        .collect();
+    let drop = Path::new("/etc/portcullis/drop.txt");
+    let expected = [
+        (drop, Some("blocklist.org.example.drop")),
+        (Path::new("/etc/portcullis/lists"), None),
+    ];
+    assert_eq!(lists, expected);
     assert_eq!((config.carriers, config.plain_channels), (3, true));
     assert_eq!(config.plans["free"].tcp, TcpAccess::Verified);
     config.check().unwrap();
@@ -139,6 +166,10 @@ fn an_empty_document_is_the_defaults() {
 #[test]
 fn what_is_wrong_is_named_by_its_path() {
     for (text, parts) in [
+        (
+            "tls: {port: 70000, hosts: [{host: 192.0.2.1}, {accounts: [x]}], x: 1}",
+            &["tls.port", "tls.hosts[0].host", "tls.hosts[1]", "tls.x"][..],
+        ),
         ("hots: x", &["hots: unknown key; did you mean `hosts`?"][..]),
         ("host: https://x", &["host: `https://x` is a URL"]),
         (
@@ -180,6 +211,11 @@ fn what_is_wrong_is_named_by_its_path() {
             &["plans.free.tcp: `perhaps`"],
         ),
         ("trusted_proxies: [10.0.0.0/40]", &["trusted_proxies"]),
+        ("geo: {town: x}", &["geo.town: unknown key"]),
+        (
+            "ip_categories: [{category: Com.X}, {file: x}]",
+            &["ip_categories[0]: `file`", "ip_categories[0].category: "],
+        ),
         (
             "endpoints: [{upstream: x:1}]",
             &["endpoints[0]: one of `url`, `port` and `ports`"],
