@@ -10,7 +10,7 @@ use portcullis_e2e::servers::{Postgres, Redis};
 
 use crate::child::{self, Helper};
 use crate::delay::Link;
-use crate::figures::{listeners, long, memory, path, tools};
+use crate::figures::{listeners, long, memory, path, policies, tools};
 use crate::load::{Job, Outcome, Work};
 use crate::options::Options;
 use crate::report::Report;
@@ -34,6 +34,8 @@ pub struct Bench {
     began: Instant,
     /// What was found.
     pub report: RefCell<Report>,
+    /// What was found of policies, which is told in a file of its own.
+    pub policies: RefCell<Report>,
     /// The round, from 1.
     pub round: u32,
     shuffle: u64,
@@ -54,6 +56,7 @@ impl Bench {
             helper,
             began: Instant::now(),
             report: RefCell::default(),
+            policies: RefCell::default(),
             round: 0,
             shuffle: u64::from(std::process::id()),
             postgres: None,
@@ -83,6 +86,9 @@ impl Bench {
             }
             if self.options.has("listeners") {
                 listeners::measure(self).await;
+            }
+            if self.options.has("policies") {
+                policies::measure(self).await;
             }
             if self.is_slow_round() {
                 self.slow().await;
@@ -221,6 +227,13 @@ impl Bench {
             }
         }
         best.ok_or_else(|| anyhow::anyhow!("nothing was measured"))
+    }
+
+    /// Notes that a figure of policies could not be measured.
+    pub fn policies_fail(&self, section: &str, target: &str, error: &anyhow::Error) {
+        let why = format!("{error:#}");
+        self.say(format_args!("{section}: {target} failed: {why}"));
+        self.policies.borrow_mut().fail(section, target, &why);
     }
 
     /// Notes that a target could not be measured.

@@ -5,4 +5,5 @@ pub mod long;
 pub mod memory;
 pub mod names;
 pub mod path;
+pub mod policies;
 pub mod tools;

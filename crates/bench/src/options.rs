@@ -17,10 +17,11 @@ pub const FIGURES: &[&str] = &[
     "long-link",
     "burst",
     "listeners",
+    "policies",
     "iperf3",
 ];
 /// The figures of the quick form.
-const QUICK_FIGURES: &[&str] = &["bulk", "connections", "round-trips", "memory"];
+const QUICK_FIGURES: &[&str] = &["bulk", "connections", "round-trips", "memory", "policies"];
 /// The targets of the quick form.
 const QUICK_TARGETS: &[&str] = &[
     "direct",

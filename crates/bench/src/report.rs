@@ -92,6 +92,11 @@ impl Spread {
 }
 
 impl Report {
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.sections.is_empty() && self.failures.is_empty()
+    }
+
     /// Adds what a round found.
     pub fn add(&mut self, section: &str, column: Column, target: &str, round: u32, value: f64) {
         let at = self.sections.iter().position(|(name, _)| name == section);
@@ -156,21 +161,39 @@ impl Report {
         text
     }
 
-    fn table(&self, section: &str, columns: &[Column], targets: &[&str]) -> String {
-        let mut text = format!("\n### {section}\n\n| |");
-        for column in columns {
-            write!(text, " {}, {} |", column.name, column.unit).ok();
+    /// A table for each section without ratios: a row for whatever has values or failed.
+    pub fn plain_tables(&self) -> String {
+        let mut text = String::new();
+        for (section, columns) in &self.sections {
+            text.push_str(&heading(section, columns));
+            text.push_str("\n|---|");
+            text.push_str(&"---|".repeat(columns.len()));
+            for target in self.with_others(section, &[]) {
+                let cells = self.cells(section, columns, target);
+                write!(text, "\n| {target} | {} |", cells.join(" | ")).ok();
+            }
+            text.push('\n');
         }
+        for ((section, target), why) in &self.failures {
+            writeln!(text, "\n{section}: {target} failed: {why}").ok();
+        }
+        text
+    }
+
+    fn cells(&self, section: &str, columns: &[Column], target: &str) -> Vec<String> {
+        let cell = |column: &Column| {
+            let spread = self.spread(section, column.name, target);
+            spread.map_or_else(|| "–".to_owned(), |spread| spread.text())
+        };
+        columns.iter().map(cell).collect()
+    }
+
+    fn table(&self, section: &str, columns: &[Column], targets: &[&str]) -> String {
+        let mut text = heading(section, columns);
         text.push_str(" to direct |\n|---|");
         text.push_str(&"---|".repeat(columns.len() + 1));
         for target in self.with_others(section, targets) {
-            let cells: Vec<String> = columns
-                .iter()
-                .map(|column| {
-                    self.spread(section, column.name, target)
-                        .map_or_else(|| "–".to_owned(), |spread| spread.text())
-                })
-                .collect();
+            let cells = self.cells(section, columns, target);
             let failure = self.failure(section, target);
             if failure.is_none() && cells.iter().all(|cell| cell == "–") {
                 continue;
@@ -226,6 +249,15 @@ impl Report {
         );
         json!({ "figures": figures, "failures": failures.collect::<Vec<_>>() })
     }
+}
+
+fn heading(section: &str, columns: &[Column]) -> String {
+    let mut text = format!("\n### {section}\n\n| |");
+    for Column { name, unit, .. } in columns {
+        let comma = if unit.is_empty() { "" } else { ", " };
+        write!(text, " {name}{comma}{unit} |").ok();
+    }
+    text
 }
 
 /// Three digits that say something, and commas between thousands.

@@ -8,6 +8,7 @@ pub mod namespaces;
 pub mod outbound;
 pub mod ports;
 pub mod process;
+pub mod reload;
 pub mod servers;
 pub mod shell;
 pub mod stack;

@@ -3,12 +3,14 @@
 mod brokers;
 mod databases;
 mod desktop;
+mod minecraft;
 mod proxies;
 mod ssh;
 
 pub use brokers::{Mosquitto, Nats};
 pub use databases::{MariaDb, Postgres, Redis};
 pub use desktop::{Vnc, Xrdp};
+pub use minecraft::{Minecraft, login as minecraft_login, status as minecraft_status};
 pub use proxies::{Haproxy, Nginx};
 pub use ssh::Sshd;
 

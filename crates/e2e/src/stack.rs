@@ -264,10 +264,27 @@ impl Stack {
         upstream: &str,
         extra: &[&str],
     ) -> AgentProcess {
+        self.started("tcp", wrapper, upstream, extra)
+    }
+
+    /// Starts `portcullis tls UPSTREAM` and waits for its endpoint.
+    pub async fn tls_with(&self, upstream: &str, extra: &[&str]) -> AgentProcess {
+        let mut agent = self.started("tls", Vec::new(), upstream, extra);
+        agent.online().await;
+        agent
+    }
+
+    fn started(
+        &self,
+        command: &str,
+        wrapper: Vec<String>,
+        upstream: &str,
+        extra: &[&str],
+    ) -> AgentProcess {
         let number = AGENTS.fetch_add(1, Ordering::Relaxed);
         let name = format!("agent-{number}");
         let state = self.dir.path().join(&name).display().to_string();
-        let mut args = vec!["tcp".to_owned(), upstream.to_owned()];
+        let mut args = vec![command.to_owned(), upstream.to_owned()];
         args.extend(extra.iter().map(|arg| (*arg).to_owned()));
         for (flag, value) in [
             ("--authtoken", self.join()),

@@ -84,7 +84,7 @@ async fn clients_are_shown_the_certificate_of_the_authority() {
         .await;
     let client = |roots: &str, name: &str| {
         try_sh(&format!(
-            "echo over to you | timeout 10 openssl s_client -quiet -no_ign_eof -verify_return_error -CAfile {roots} \
+            "(echo over to you; sleep 1) | timeout 10 openssl s_client -quiet -no_ign_eof -verify_return_error -CAfile {roots} \
              -verify_hostname {name} -servername {name} -connect 127.0.0.1:{} 2>&1",
             agent.port()
         ))

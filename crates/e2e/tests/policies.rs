@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use portcullis_e2e::Stack;
-use portcullis_e2e::servers::{MariaDb, Mosquitto, Nginx, Postgres, Redis, Sshd, Xrdp};
+use portcullis_e2e::servers::{
+    MariaDb, Minecraft, Mosquitto, Nginx, Postgres, Redis, Sshd, Xrdp, minecraft_login,
+    minecraft_status,
+};
 use portcullis_e2e::shell::{sh_async, try_sh};
 use portcullis_e2e::stack::AgentProcess;
 use portcullis_e2e::traffic::{Upstream, exchange};
@@ -126,8 +129,8 @@ async fn one_port_serves_every_protocol() {
         MariaDb::start()
     );
     let tls = TlsServer::start(&stack);
-    let echo = Upstream::echo().await;
-    let minecraft = echo.addr.port();
+    let lobby = Minecraft::start("the lobby").await;
+    let minecraft = lobby.upstream.addr.port();
     let ports = [
         ("ssh", sshd.port),
         ("http", nginx.port),
@@ -147,6 +150,7 @@ async fn one_port_serves_every_protocol() {
             "  - expressions: [\"conn.protocol == '{protocol}'{}\"]\n    actions: [{{type: forward-internal, config: {{url: 'tcp://{protocol}.internal:8443'}}}}]\n",
             match protocol {
                 "tls" => " && conn.sni == 'git.example.com'",
+                "minecraft" => " && conn.minecraft.host == 'mc.example.io'",
                 _ => "",
             }
         );
@@ -182,18 +186,11 @@ async fn one_port_serves_every_protocol() {
         "xvfb-run -a timeout 40 xfreerdp /v:127.0.0.1:{port} /u:nobody /p:nothing /cert:ignore /sec:tls +auth-only /log-level:INFO 2>&1"
     ));
     assert!(out.contains("Authentication only, exit status 0"), "{out}");
-    // A status ping and a login, as the game sends them: length, packet 0, version 763, host, port, next.
-    for next in [1_u8, 2] {
-        let mut ping = vec![0x00, 0xFB, 0x05, 13];
-        ping.extend(b"mc.example.io");
-        ping.extend([0x63, 0xDD, next]);
-        ping.insert(0, ping.len() as u8);
-        ping.extend(match next {
-            1 => vec![1, 0],
-            _ => vec![7, 0, 5, b'g', b'u', b'e', b's', b't'],
-        });
-        assert_eq!(exchange(at, &ping).await.expect("it is routed"), ping);
-    }
+    let status = minecraft_status(at, "mc.example.io").await.expect("a pong");
+    assert!(status.contains("the lobby"), "{status}");
+    let player = minecraft_login(at, "mc.example.io", "guest").await;
+    assert_eq!(player.expect("it lets in"), "guest");
+    assert!(minecraft_status(at, "other.example.io").await.is_err());
     let s_client = |name: &str| {
         format!(
             "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | openssl s_client -quiet -connect {at} -servername {name} 2>/dev/null"

@@ -14,10 +14,10 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
 /// A CA, and a certificate with its key for every name.
-struct Pki(tempfile::TempDir);
+pub(crate) struct Pki(tempfile::TempDir);
 
 impl Pki {
-    fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         let pki = Self(tempfile::tempdir().expect("a directory"));
         let dir = pki.0.path().display();
         let new = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
@@ -35,7 +35,7 @@ impl Pki {
         pki
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.0.path().join(file)
     }
 
@@ -47,7 +47,7 @@ impl Pki {
     }
 
     /// `terminate-tls` with a name's certificate, for clients with a certificate of the CA or whoever else.
-    fn terminate(&self, name: &str, strategy: Option<&str>) -> String {
+    pub(crate) fn terminate(&self, name: &str, strategy: Option<&str>) -> String {
         let shown = format!(
             "      - type: terminate-tls\n        config:\n          server_certificate: {}\n          server_private_key: {}\n",
             self.block(&format!("{name}.pem"), 12),
@@ -100,7 +100,7 @@ async fn internal(stack: &Stack, port: u16, name: &str) -> AgentProcess {
 }
 
 /// `psql` at a name that is here; what it says of a question, with its exit status.
-fn psql(at: SocketAddr, name: &str, options: &str, asks: &str) -> (i32, String) {
+pub(crate) fn psql(at: SocketAddr, name: &str, options: &str, asks: &str) -> (i32, String) {
     let port = at.port();
     try_sh(&format!(
         "psql 'host={name} hostaddr=127.0.0.1 port={port} user=postgres dbname=postgres {options}' -Atc '{asks}'"
@@ -108,7 +108,7 @@ fn psql(at: SocketAddr, name: &str, options: &str, asks: &str) -> (i32, String) 
 }
 
 /// Gives a server of PostgreSQL a certificate; it takes TLS from then on.
-async fn takes_tls(postgres: &Postgres, pki: &Pki, name: &str) {
+pub(crate) async fn takes_tls(postgres: &Postgres, pki: &Pki, name: &str) {
     let port = postgres.port;
     let at = SocketAddr::from(([127, 0, 0, 1], port));
     let ask = |asks: &str| psql(at, "localhost", "sslmode=disable", asks);
@@ -304,6 +304,12 @@ on_tcp_connect:
             );
         }
     }
+    eventually("the record says whose they were", || async {
+        let log = stack.log();
+        log.contains("gave out the key of this request to cancel")
+            .then_some(())
+    })
+    .await;
     stack.balanced().await;
 }
 

@@ -69,9 +69,13 @@ async fn measure(quick: bool) -> anyhow::Result<()> {
             output::write(&bench, &folder)?;
             let report = bench.report.borrow();
             println!("{}", reach::table(&reach::found(&report), &report));
-            println!("written: {0}/path.md, {0}/path.json", folder.display());
+            println!("written: path.* and policy.* in {}", folder.display());
         }
-        None => println!("{}", output::markdown(&bench)),
+        None => println!(
+            "{}\n{}",
+            output::markdown(&bench),
+            output::policy_markdown(&bench)
+        ),
     }
     Ok(())
 }

@@ -97,7 +97,7 @@ async fn kind(
 }
 
 /// Memory once it does not move any more.
-async fn settled(pids: &[u32]) -> Memory {
+pub(super) async fn settled(pids: &[u32]) -> Memory {
     let until = Instant::now() + SETTLE;
     let mut last = Memory::now(pids);
     loop {
