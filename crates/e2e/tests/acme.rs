@@ -96,7 +96,7 @@ async fn clients_are_shown_the_certificate_of_the_authority() {
     .await;
     // Another name is one of the server's own CA.
     assert_ne!(client(&roots, "other.gate.test").0, 0);
-    let own = stack.data().join("ca.pem").display().to_string();
+    let own = stack.data().join("endpoints/ca.pem").display().to_string();
     let (status, output) = client(&own, "other.gate.test");
     assert_eq!(status, 0, "{output}");
     let kept = stack.data().join("acme/db.gate.test.sealed");
@@ -106,5 +106,46 @@ async fn clients_are_shown_the_certificate_of_the_authority() {
             .log()
             .contains("certificate issued by the ACME authority")
     );
+    stack.balanced().await;
+}
+
+/// The authority looks at the port that `tls://` endpoints have: the edge answers it there, beside them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_port_of_tls_names_answers_the_authority_too() {
+    if try_sh("command -v pebble pebble-challtestsrv").0 != 0 {
+        skip("acme_authority", "pebble is not installed");
+        return;
+    }
+    let dir = tempfile::Builder::new()
+        .prefix("ptc-acme-")
+        .tempdir()
+        .expect("a directory");
+    let (api, management, tls) = (ports::one(), ports::one(), ports::one());
+    let _pebble = pebble(dir.path(), api, management, tls);
+    let ca = dir.path().join("ca.pem").display().to_string();
+    let roots = dir.path().join("roots.pem").display().to_string();
+    eventually("the authority's root", || async {
+        let line =
+            format!("curl -sf --cacert {ca} https://localhost:{management}/roots/0 -o {roots}");
+        (try_sh(&line).0 == 0).then_some(())
+    })
+    .await;
+    let upstream = Upstream::echo().await;
+    let yaml = format!(
+        "tls:\n  port: {tls}\n  any_name: true\n  acme:\n    directory: https://localhost:{api}/dir\n    challenge: tls-alpn-01\n    \
+         tls_port: {tls}\n    names: [db.gate.test]\n    ca_file: {ca}\n    terms_agreed: true\n\
+         endpoints:\n  - url: tls://db.gate.test:{tls}\n    upstream: {}\n    traffic_policy:\n      on_tcp_connect:\n        \
+         - actions: [{{type: terminate-tls}}]\n",
+        upstream.hostport()
+    );
+    let stack = Stack::start_configured(&yaml, &[]).await;
+    eventually("a connection under the authority's root", || async {
+        let (status, output) = try_sh(&format!(
+            "(echo over to you; sleep 1) | timeout 10 openssl s_client -quiet -no_ign_eof -verify_return_error -CAfile {roots} \
+             -verify_hostname db.gate.test -servername db.gate.test -connect 127.0.0.1:{tls} 2>&1"
+        ));
+        (status == 0 && output.contains("over to you")).then_some(())
+    })
+    .await;
     stack.balanced().await;
 }

@@ -394,7 +394,7 @@ on_tcp_connect:
       - {type: forward-internal, config: {url: 'tcp://web.internal:1'}}
 ";
     let at = cloud(&stack, policy).await;
-    let ca = stack.data().join("ca.pem");
+    let ca = stack.data().join("endpoints/ca.pem");
     let options = format!("--cacert {}", ca.display());
     let out = curl(at, "localhost", &options).await;
     assert_eq!(out.trim(), "127.0.0.1");

@@ -315,7 +315,8 @@ mod tests {
             download: 0,
             burst: 0,
         };
-        client.set_pacer(Bandwidths::default().pacer(&[slow], 0));
+        let account = portcullis_model::AccountId::new(1_700_000_000, [1; 16]);
+        client.set_pacer(Bandwidths::default().pacer(&account, &[slow], 0));
         assert!(client.plain().is_none());
         let said = vec![7; 200_000];
         let says = async {

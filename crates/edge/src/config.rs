@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_net::tls::acme::Acme;
 
 use crate::defaults;
 use crate::network::Network;
@@ -20,6 +21,8 @@ pub struct EdgeConfig {
     /// Certificates for clients whose TLS is terminated here, where the account has none for the name that they ask
     /// for; `None`: such clients are refused.
     pub certificates: Option<Arc<dyn rustls::server::ResolvesServerCert>>,
+    /// The ACME authority whose TLS-ALPN-01 challenges are answered at the port of TLS names.
+    pub acme: Option<Acme>,
     /// This node's name, for agents and logs.
     pub node: String,
     /// This node's region.
@@ -53,6 +56,7 @@ impl EdgeConfig {
             agents,
             tls,
             certificates: None,
+            acme: None,
             node: "local".to_owned(),
             region: "local".to_owned(),
             public_host: "localhost".to_owned(),

@@ -291,7 +291,8 @@ fn layered(node: &Node, client: &mut ClientIo, early: &Early<'_>, known: &Known,
         client.set_tap(Tap::new(&node.cancels, pool, &target.endpoint.id));
     }
     if !target.bandwidths.is_empty() {
-        client.set_pacer(node.bandwidths.pacer(&target.bandwidths, said));
+        let account = &target.endpoint.account;
+        client.set_pacer(node.bandwidths.pacer(account, &target.bandwidths, said));
     }
 }
 

@@ -19,6 +19,7 @@ use portcullis_telemetry::{CloseReason, Ended, Phase, SharedEndpoint};
 
 use crate::connection::Record;
 use crate::defaults::{FORWARD_HOPS_MAX, POLICY_UNITS_AT_ONCE};
+use crate::early::Early;
 use crate::farewell::Refused;
 use crate::node::Node;
 use crate::reads::Waiting;
@@ -54,6 +55,29 @@ impl<'a> Grounds<'a> {
             tries,
             record,
         }
+    }
+
+    /// The member that a request to cancel would go to now. One that was not decided on must let the client in by
+    /// its own policy, and that by addresses alone: nobody has run it.
+    pub(crate) fn cancelled(
+        &self,
+        entry: &EndpointEntry,
+        known: &Known,
+        decided: Option<&Arc<EndpointEntry>>,
+    ) -> Option<&'a Arc<EndpointEntry>> {
+        let key = known.cancel().filter(|_| !known.has_cancelled)?;
+        let cancels = &self.node.cancels;
+        let id = cancels.find(cancels.pool_of(entry), key)?;
+        let member = self.snapshot.endpoint_by_id(&id)?;
+        let is_decided = decided.is_some_and(|decided| decided.id == id) || entry.id == id;
+        let lets_in = || match member.policy() {
+            Ok(None) => true,
+            Ok(Some(policy)) if policy.is_simple() => {
+                policy.on_tcp_connect(&self.conn).decision == Decision::FallThrough
+            }
+            Ok(Some(_)) | Err(_) => false,
+        };
+        (is_decided || lets_in()).then_some(member)
     }
 
     /// Whether the registry has changed since.
@@ -96,6 +120,7 @@ pub(crate) async fn decide(
                 if let Some(connect) = deciding.limits.connect.filter(|it| !it.is_zero()) {
                     waiting.set_connect_timeout(connect);
                 }
+                let asks_tls = matches!(need, Need::Tls(_));
                 // Boxed: a connection whose policies need nothing makes no room for it.
                 let got = deciding.get(need, &mut waiting, known);
                 if let Err(refused) = Box::pin(got).await {
@@ -104,13 +129,20 @@ pub(crate) async fn decide(
                 if grounds.is_outdated() {
                     return Ok(None);
                 }
-                if let Some(endpoint) = deciding.cancels(known) {
+                if let Some(endpoint) = deciding.cancels(known, None, waiting.early) {
                     break Ok(endpoint);
+                }
+                // Only a request to cancel is let by without its handshake, and that was not to be sent on.
+                if asks_tls && known.given.tls.is_none() {
+                    break Err(CloseReason::Internal.into());
                 }
             }
             // Not a wait: nothing is awaited but the others' turn, at most once for each hop.
             Turn::Pause => tokio::task::yield_now().await,
-            Turn::Done(Ok(decided)) => break Ok(deciding.cancels(known).unwrap_or(decided)),
+            Turn::Done(Ok(decided)) => {
+                let cancels = deciding.cancels(known, Some(&decided), waiting.early);
+                break Ok(cancels.unwrap_or(decided));
+            }
             Turn::Done(refused) => break refused,
         }
     };
@@ -415,13 +447,17 @@ impl<'a> Deciding<'a> {
     }
 
     /// The member that a request to cancel is for: whoever gave out its key, to a connection that came to the same
-    /// pool. Told once: if that one cannot be reached, the request goes where the policy says.
-    fn cancels(&self, known: &mut Known) -> Option<Arc<EndpointEntry>> {
-        let key = known.cancel().filter(|_| !known.has_cancelled)?;
-        let Grounds { node, snapshot, .. } = self.grounds;
-        let pool = node.cancels.pool_of(&self.entry);
-        let member = snapshot.endpoint_by_id(&node.cancels.find(pool, key)?)?;
+    /// pool. Told once: if that one cannot be reached, the request goes where the policy says. From here on nothing
+    /// but the request itself is kept of what the client said.
+    fn cancels(
+        &self,
+        known: &mut Known,
+        decided: Option<&Arc<EndpointEntry>>,
+        early: &Early<'_>,
+    ) -> Option<Arc<EndpointEntry>> {
+        let member = self.grounds.cancelled(&self.entry, known, decided)?;
         known.has_cancelled = true;
+        early.keep_message();
         self.note(member, "gave out the key of this request to cancel");
         Some(Arc::clone(member))
     }

@@ -204,7 +204,9 @@ pub const CANCEL_KEYS_MAX: usize = CONNECTIONS_MAX;
 /// Bytes of a PostgreSQL server among which its key is looked for: its parameters and a notice or two are less than
 /// 2 KiB.
 pub const TAP_BYTES_MAX: usize = 32 * 1024;
-/// Flows of `limit-bandwidth` that are kept at once, about 64 bytes each: 12 MiB. Those beyond share one.
+/// Flows of `limit-bandwidth` that are kept at once, about 72 bytes each: 14 MiB. Connections beyond have their own.
 pub const BANDWIDTH_KEYS_MAX: usize = 200_000;
+/// One account has at most this part of them: a quarter.
+pub const BANDWIDTH_SHARES: usize = 4;
 /// The most that one connection moves in one turn.
 pub const BANDWIDTH_TURN_BYTES_MAX: usize = 16 * 1024;

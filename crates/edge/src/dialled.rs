@@ -145,10 +145,14 @@ pub(crate) async fn serve(
             return refuse(&node, stream, &error, retry).await;
         }
     };
-    drop((dial, pending));
+    drop(dial);
     if check {
-        return tell_ready(&node, stream, version, dialled.url.clone()).await;
+        // It counts among those that are on their way until it has been told.
+        tell_ready(&node, stream, version, dialled.url.clone()).await;
+        drop(pending);
+        return;
     }
+    drop(pending);
     let permits = Arc::clone(&node.permits);
     let Ok(permit) = permits.try_acquire_many_owned(DIALLED_PERMITS) else {
         return refuse(&node, stream, &Error::of(Code::LimitGlobal), true).await;

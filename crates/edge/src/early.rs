@@ -98,6 +98,15 @@ impl<'a> Early<'a> {
         std::mem::take(&mut inner.bytes)
     }
 
+    /// Keeps the first message of PostgreSQL's, whose length its first four bytes tell, and forgets what follows.
+    pub(crate) fn keep_message(&self) {
+        let mut inner = self.lock();
+        if let Some(length) = inner.bytes.first_chunk::<4>() {
+            let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+            inner.bytes.truncate(length);
+        }
+    }
+
     /// Whether bytes are kept back from opens, so that they are all [`Self::untold`].
     pub(crate) fn hold(&self, held: bool) {
         self.lock().held = held;

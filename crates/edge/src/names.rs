@@ -21,8 +21,9 @@ use crate::defaults::TLS_HELLO_TIMEOUT;
 use crate::early::Early;
 use crate::farewell::{Parting, Refused};
 use crate::node::Node;
-use crate::reads;
+use crate::reads::{self, Waiting};
 use crate::route::{self, Routed, Tries};
+use crate::terminate;
 use crate::world::Known;
 
 /// A fatal alert in a record of its own (RFC 8446, 5.1 and 6): nobody has such a name, and there is none.
@@ -42,6 +43,7 @@ pub(crate) fn is_awaited(snapshot: &Snapshot, listener: SocketAddr, known: &Know
 ///
 /// # Errors
 /// The client is gone, somebody ended the connection, or its source has too many that wait like this.
+/// `acme_answered` when it was an ACME authority with a challenge.
 pub(crate) async fn read(
     node: &Node,
     client: &mut ClientIo,
@@ -49,11 +51,20 @@ pub(crate) async fn read(
     (record, source): (&Record, SocketAddr),
     known: &mut Known,
     within: Instant,
-) -> Result<(), Ended> {
+) -> Result<(), Refused> {
     let most = node.config.limits.connections_per_source_max;
     let _place = node.admission.await_name(source.ip(), most)?;
     let deadline = within.min(Instant::now() + TLS_HELLO_TIMEOUT);
     let first = reads::hello(client, early, record.kill(), deadline).await?;
+    let challenge = node.config.acme.as_ref().and_then(|acme| {
+        let offered = first.alpn.iter().map(String::as_bytes);
+        acme.answers(first.sni.as_deref()?, offered)
+    });
+    if let Some(challenge) = challenge {
+        let mut waiting = Waiting::of(client, early, record, Instant::now(), TLS_HELLO_TIMEOUT);
+        terminate::shake_hands(&challenge, &mut waiting, deadline).await?;
+        return Err(Ended::from(CloseReason::AcmeAnswered).into());
+    }
     known.given.first = Some(first);
     Ok(())
 }

@@ -15,11 +15,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use portcullis_model::AccountId;
 use portcullis_policy::Bandwidth;
 use portcullis_policy::world::Bucket;
 use tokio::time::{Instant, Sleep};
 
-use crate::defaults::{BANDWIDTH_KEYS_MAX, BANDWIDTH_TURN_BYTES_MAX};
+use crate::defaults::{BANDWIDTH_KEYS_MAX, BANDWIDTH_SHARES, BANDWIDTH_TURN_BYTES_MAX};
 
 /// How much of its rate one turn of a connection takes at most.
 const TURN: Duration = Duration::from_millis(50);
@@ -61,10 +62,15 @@ struct Flows {
 pub(crate) struct Bandwidths {
     hashers: [RandomState; 2],
     epoch: Instant,
-    table: Mutex<HashMap<u128, Arc<Flows>>>,
+    table: Mutex<Table>,
     most: usize,
-    /// For those that there is no room for: all together are held to their rate.
-    overflow: Arc<Flows>,
+}
+
+/// The flows by their key, each with its account, and how many each account has.
+#[derive(Default)]
+struct Table {
+    flows: HashMap<u128, (u64, Arc<Flows>)>,
+    of: HashMap<u64, usize>,
 }
 
 impl Default for Bandwidths {
@@ -80,19 +86,23 @@ impl Bandwidths {
             epoch: Instant::now(),
             table: Mutex::default(),
             most,
-            overflow: Arc::default(),
         }
     }
 
     /// What holds one connection to these; `early` bytes of its client were read before.
-    pub(crate) fn pacer(&self, bandwidths: &[Bandwidth], early: usize) -> Pacer {
+    pub(crate) fn pacer(
+        &self,
+        account: &AccountId,
+        bandwidths: &[Bandwidth],
+        early: usize,
+    ) -> Pacer {
         let mut pacer = Pacer {
             up: Lane::new(self.epoch),
             down: Lane::new(self.epoch),
         };
         for bandwidth in bandwidths {
             let flows = match &bandwidth.bucket {
-                Some(bucket) => self.shared(bucket),
+                Some(bucket) => self.shared(account, bucket),
                 None => Arc::default(),
             };
             let gate = |rate: u64, way| Gate::new(&flows, way, rate, bandwidth.burst);
@@ -105,20 +115,29 @@ impl Bandwidths {
         pacer
     }
 
-    fn shared(&self, bucket: &Bucket) -> Arc<Flows> {
+    /// Where there is no room, or the account has its share, the connection's own: nobody's flow slows a stranger's.
+    fn shared(&self, account: &AccountId, bucket: &Bucket) -> Arc<Flows> {
         let [high, low] = &self.hashers;
         let key = u128::from(high.hash_one(bucket)) << 64 | u128::from(low.hash_one(bucket));
+        let account = high.hash_one(account.as_str());
         let mut table = self.table();
-        if let Some(flows) = table.get(&key) {
+        if let Some((_, flows)) = table.flows.get(&key) {
             return Arc::clone(flows);
         }
-        if table.len() >= self.most {
+        let share = (self.most / BANDWIDTH_SHARES).max(1);
+        let is_full = |table: &Table| {
+            table.flows.len() >= self.most || table.of.get(&account).is_some_and(|of| *of >= share)
+        };
+        if is_full(&table) {
             Self::forget(&mut table, self.now());
-            if table.len() >= self.most {
-                return Arc::clone(&self.overflow);
+            if is_full(&table) {
+                return Arc::default();
             }
         }
-        Arc::clone(table.entry(key).or_default())
+        let flows = Arc::<Flows>::default();
+        table.flows.insert(key, (account, Arc::clone(&flows)));
+        *table.of.entry(account).or_default() += 1;
+        flows
     }
 
     /// Forgets flows that nobody has, and that are as good as new ones.
@@ -126,21 +145,28 @@ impl Bandwidths {
         let now = self.now();
         let mut table = self.table();
         Self::forget(&mut table, now);
-        let few = table.len() * 2;
-        table.shrink_to(few);
+        let few = table.flows.len() * 2;
+        table.flows.shrink_to(few);
     }
 
-    fn forget(table: &mut HashMap<u128, Arc<Flows>>, now: u64) {
-        table.retain(|_, flows| {
-            Arc::strong_count(flows) > 1 || flows.up.until() > now || flows.down.until() > now
+    fn forget(table: &mut Table, now: u64) {
+        let Table { flows, of } = table;
+        flows.retain(|_, (account, flows)| {
+            let stays =
+                Arc::strong_count(flows) > 1 || flows.up.until() > now || flows.down.until() > now;
+            if !stays && let Some(count) = of.get_mut(account) {
+                *count -= 1;
+            }
+            stays
         });
+        of.retain(|_, count| *count > 0);
     }
 
     fn now(&self) -> u64 {
         nanos(self.epoch.elapsed())
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<u128, Arc<Flows>>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -294,6 +320,10 @@ mod tests {
 
     use super::*;
 
+    fn account(seed: u8) -> AccountId {
+        AccountId::new(1_700_000_000, [seed; 16])
+    }
+
     fn bandwidth(bucket: Option<&str>, upload: u64, burst: u64) -> Bandwidth {
         Bandwidth {
             bucket: bucket.map(|key| Bucket {
@@ -332,7 +362,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_goes_at_its_rate_behind_its_burst() {
         let node = Bandwidths::default();
-        let mut one = [node.pacer(&[bandwidth(None, 10_000, 50_000)], 0)];
+        let mut one = [node.pacer(&account(1), &[bandwidth(None, 10_000, 50_000)], 0)];
         let [first] = moved(&mut one, Duration::from_millis(1))
             .await
             .try_into()
@@ -349,7 +379,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn those_who_share_a_flow_share_its_rate_evenly() {
         let node = Bandwidths::default();
-        let each = |_| node.pacer(&[bandwidth(Some("a"), 100_000, 0)], 0);
+        let each = |_| node.pacer(&account(1), &[bandwidth(Some("a"), 100_000, 0)], 0);
         let mut four: Vec<_> = (0..4).map(each).collect();
         let moved = moved(&mut four, Duration::from_secs(20)).await;
         let all: usize = moved.iter().sum();
@@ -363,24 +393,28 @@ mod tests {
     async fn the_slowest_of_several_limits_counts_and_what_was_read_before_is_charged() {
         let node = Bandwidths::default();
         let limits = [bandwidth(None, 1_000, 0), bandwidth(Some("b"), 500, 0)];
-        let mut one = [node.pacer(&limits, 5_000)];
+        let mut one = [node.pacer(&account(1), &limits, 5_000)];
         let moved = moved(&mut one, Duration::from_secs(20)).await;
         assert!((4_900..=5_100).contains(&moved[0]), "{moved:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn flows_are_forgotten_when_they_are_paid_and_only_so_many_are_kept() {
-        let node = Bandwidths::with_keys(2);
-        let a = node.pacer(&[bandwidth(Some("a"), 1_000, 0)], 2_000);
-        let b = node.pacer(&[bandwidth(Some("b"), 1_000, 0)], 0);
-        let c = node.pacer(&[bandwidth(Some("c"), 1_000, 0)], 0);
-        assert_eq!(node.table().len(), 2, "there is no room for the third");
+        let node = Bandwidths::with_keys(8);
+        let a = node.pacer(&account(1), &[bandwidth(Some("a"), 1_000, 0)], 2_000);
+        let b = node.pacer(&account(1), &[bandwidth(Some("b"), 1_000, 0)], 0);
+        let c = node.pacer(&account(1), &[bandwidth(Some("c"), 1_000, 0)], 0);
+        assert_eq!(node.table().flows.len(), 2, "a quarter is one account's");
         assert!(c.up.is_limited(), "which is held to its rate nevertheless");
+        let d = node.pacer(&account(2), &[bandwidth(Some("d"), 1_000, 0)], 0);
+        assert_eq!(node.table().flows.len(), 3, "another has its own part");
+        drop(d);
         drop((a, b, c));
         node.sweep();
-        assert_eq!(node.table().len(), 1, "one is not paid for");
+        assert_eq!(node.table().flows.len(), 1, "one is not paid for");
         tokio::time::advance(Duration::from_secs(3)).await;
         node.sweep();
-        assert_eq!(node.table().len(), 0);
+        let table = node.table();
+        assert!(table.flows.is_empty() && table.of.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! `terminate-tls`: the handshake with a client, and everything that it needs ready before: settings of the
 //! policy and a certificate, made into a terminator once and kept.
 //!
-//! The client has [`TLS_HANDSHAKE_TIMEOUT`] for its first bytes and its handshake; what it takes is not counted
+//! The client has [`TLS_HELLO_TIMEOUT`] for its ClientHello and [`TLS_HANDSHAKE_TIMEOUT`] for its handshake; what it takes is not counted
 //! against its upstream, whose deadline moves by as much. Behind the handshake nothing that was read before counts:
 //! the next byte is the first in the clear.
 //!
@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use crate::client::ClientIo;
 use crate::connection::killed;
 use crate::decide::Grounds;
-use crate::defaults::{TERMINATORS_MAX, TLS_HANDSHAKE_TIMEOUT};
+use crate::defaults::{TERMINATORS_MAX, TLS_HANDSHAKE_TIMEOUT, TLS_HELLO_TIMEOUT};
 use crate::farewell::{Parting, Refused};
 use crate::reads::{self, Waiting};
 use crate::world::Known;
@@ -60,13 +60,13 @@ pub(crate) async fn terminate(
     }
     let began = Instant::now();
     let deadline = began + TLS_HANDSHAKE_TIMEOUT;
-    let first = reads::hello(waiting.client, waiting.early, waiting.kill, deadline).await?;
-    let cancels = &grounds.node.cancels;
-    if let Some(key) = &first.cancel
-        && cancels.find(cancels.pool_of(wanted.entry), key).is_some()
-    {
-        known.given.first.get_or_insert(first);
-        return Ok(());
+    let says = deadline.min(began + TLS_HELLO_TIMEOUT);
+    let first = reads::hello(waiting.client, waiting.early, waiting.kill, says).await?;
+    if first.cancel.is_some() {
+        known.given.first.get_or_insert_with(|| first.clone());
+        if grounds.cancelled(wanted.entry, known, None).is_some() {
+            return Ok(());
+        }
     }
     let terminator = ready(grounds, &wanted, first.sni.as_deref().unwrap_or_default())?;
     let (handshake, ja4) = shake_hands(&terminator, waiting, deadline).await?;
@@ -88,7 +88,10 @@ pub(crate) async fn terminate(
 }
 
 /// The handshake itself, with the fingerprint of the ClientHello.
-async fn shake_hands(
+///
+/// # Errors
+/// `tls_handshake` or `tls_no_certificate`, or what ended the client.
+pub(crate) async fn shake_hands(
     terminator: &Terminator,
     waiting: &mut Waiting<'_>,
     deadline: Instant,

@@ -78,6 +78,8 @@ pub const BANDWIDTH_MAX: u64 = 1 << 40;
 pub const BANDWIDTHS_MAX: usize = 16;
 /// Most certificate authorities of one `terminate-tls`.
 pub const AUTHORITIES_MAX: usize = 32;
+/// What agents speak to a server, which no endpoint may offer.
+pub const AGENT_ALPN: &str = "portcullis/1";
 /// Most protocols that one `terminate-tls` offers by ALPN.
 pub const ALPN_MAX: usize = 16;
 /// Longest name of one, in bytes: RFC 7301 has one byte for its length.

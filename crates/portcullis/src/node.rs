@@ -33,6 +33,8 @@ use crate::{defaults, environment};
 
 /// The keys that secrets and the CA's key are sealed with.
 const MASTER_KEY_FILE: &str = "master.key";
+/// The CA of `terminate-tls` is kept there, apart from the one that agents pin.
+const ENDPOINTS_FOLDER: &str = "endpoints";
 
 /// Adds a master key to a data directory that no server uses just now; how many there are then, and where.
 pub(crate) fn add_master_key(config: &ServerConfig) -> Result<(usize, PathBuf), Error> {
@@ -240,7 +242,9 @@ impl Ground {
         seals::reseal(&registry).await?;
         let authority = CertAuthority::load_or_create(data.path(), &master)?;
         let acme = config.acme.as_ref();
-        let certificates = Certificates::start(acme, data.path(), &master, &authority, &host)?;
+        // Never the one that agents pin: endpoints are the accounts', and would pass for the agent port.
+        let endpoints = CertAuthority::load_or_create(&data.folder(ENDPOINTS_FOLDER)?, &master)?;
+        let certificates = Certificates::start(acme, data.path(), &master, &endpoints, &host)?;
         Ok(Self {
             data,
             host,
@@ -263,6 +267,7 @@ impl Ground {
         let mut edge = EdgeConfig::new(config.agents_listen, tls);
         // For `terminate-tls` where the account has no certificate for the name.
         edge.certificates = Some(Arc::clone(&self.certificates.resolver) as _);
+        edge.acme = self.certificates.acme.clone();
         let settings = settings::edge(config, edge, &self.node, &self.host);
         Edge::start(settings, self.registry.clone(), records, data).await
     }

@@ -154,6 +154,8 @@ reasons! {
     PolicyError = "policy_error", Policy, WARN, Reset, retry false, Some(Code::PolicyRuntime);
     /// The action `custom-response`: the policy's own answer was sent.
     PolicyResponded = "policy_responded", Policy, INFO, Fin, retry false, None;
+    /// A challenge of the ACME authority was answered: the handshake is all there is to it.
+    AcmeAnswered = "acme_answered", Operator, INFO, Fin, retry false, None;
     /// The action `rate-limit`.
     RateLimited = "rate_limited", Limit, INFO, Reset, retry false, Some(Code::RateLimited);
     /// The action `limit-connections`.
@@ -325,6 +327,7 @@ mod tests {
                 CloseReason::PolicyDenied
                     | CloseReason::PolicyClosed
                     | CloseReason::PolicyResponded
+                    | CloseReason::AcmeAnswered
                     | CloseReason::IpRestricted
                     | CloseReason::EndpointRestricted
                     | CloseReason::NotHttp

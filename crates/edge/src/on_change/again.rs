@@ -151,10 +151,7 @@ impl World for Again<'_> {
         let open = |at: &usize| !choice.tried.contains(at);
         let leads = |at: &usize| {
             let url = choice.urls.get(*at).and_then(Option::as_ref);
-            let pool = url.and_then(|url| {
-                self.snapshot
-                    .internal(&self.account, url.host(), url.port())
-            });
+            let pool = url.and_then(|url| self.snapshot.internal_at(&self.account, url));
             pool.is_some_and(|pool| {
                 pool.members
                     .iter()

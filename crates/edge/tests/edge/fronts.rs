@@ -9,6 +9,7 @@ use portcullis_model::Endpoint;
 use portcullis_telemetry::CloseReason;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use crate::agent::{Agent, Identity};
 use crate::bed::{Bed, assert_reset, eventually, greeting, soon};
@@ -37,6 +38,20 @@ pub(crate) async fn postgres(answer: &'static [u8], process: u32) -> (SocketAddr
         }
     });
     (at, seen)
+}
+
+/// The same for one connection: then nobody listens any more, which is told.
+pub(crate) async fn postgres_once(process: u32) -> (SocketAddr, oneshot::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = listener.local_addr().expect("address");
+    let (tell, gone) = oneshot::channel();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a client");
+        drop(listener);
+        tell.send(()).expect("somebody waits");
+        drop(serve(stream, b"N", process, &Seen::default()).await);
+    });
+    (at, gone)
 }
 
 async fn serve(

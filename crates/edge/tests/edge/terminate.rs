@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::agent::{Agent, Identity};
 use crate::bed::{Bed, HOST, PATIENCE, assert_reset, echo, ending, eventually, nobody, soon};
 use crate::first::client_hello;
-use crate::fronts::{ASKS_TLS, HELLO_BYTES, STARTUP, cancel, postgres};
+use crate::fronts::{ASKS_TLS, HELLO_BYTES, STARTUP, cancel, postgres, postgres_once};
 
 const TERMINATES: &str = "
 on_tcp_connect:
@@ -317,6 +317,34 @@ async fn a_slow_handshake_is_not_counted_against_the_upstream() {
     let stream = postgres_tls(&bed, &endpoint, Duration::from_millis(800)).await;
     let (stream, hello) = ask(stream, STARTUP.to_vec(), HELLO_BYTES).await;
     assert_eq!(hello.first(), Some(&b'R'));
+    drop(stream);
+    bed.finish().await;
+}
+
+const TO_A: &str = "
+on_tcp_connect:
+  - actions:
+      - {type: terminate-tls}
+      - {type: forward-internal, config: {url: 'tcp://a.internal:1'}}
+";
+
+/// Its server does not take it any more: then it owes TLS as everybody does, and is not decided on for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_cancel_that_cannot_be_sent_on_ends_as_any_client_without_tls() {
+    let bed = Bed::start().await;
+    let (at, gone) = postgres_once(1).await;
+    bed.direct("tcp://a.internal:1", at).await;
+    let endpoint = bed.cloud("tcp://", TO_A).await;
+    let stream = postgres_tls(&bed, &endpoint, Duration::ZERO).await;
+    let (stream, _) = ask(stream, STARTUP.to_vec(), HELLO_BYTES).await;
+    soon("nobody listens there any more", gone)
+        .await
+        .expect("told");
+    let mut client = bed.connect(&endpoint).await;
+    let asks = cancel(1, b"keys");
+    client.write_all(&asks).await.expect("write");
+    drop(ending(&mut client).await);
+    bed.closed(CloseReason::TlsHandshake).await;
     drop(stream);
     bed.finish().await;
 }

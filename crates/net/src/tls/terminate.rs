@@ -107,6 +107,10 @@ impl Terminator {
             (true, false) => &ONLY_12,
             (true, true) => return Err(invalid("no version of TLS is left to speak")),
         };
+        // The agent port's alone: who speaks it with a certificate of this server is taken for it.
+        if setup.alpn.iter().any(|name| name == super::ALPN) {
+            return Err(invalid("its ALPN is that of the agent port"));
+        }
         let resolver = match &setup.identity {
             ServerIdentity::Pem {
                 certificate,

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::Notice;
 use crate::cel::Reads;
-use crate::decide::{Action, Rule};
+use crate::decide::{Action, Rule, Terminate};
 use crate::suggest::nearest;
+use crate::tls::Identity;
 
 /// Looks at all rules in the order in which they run.
 pub(super) fn look(rules: &[Rule], notices: &mut Vec<Notice>) {
@@ -53,8 +54,11 @@ fn reads(rules: &[Rule], notices: &mut Vec<Notice>) {
             }
             action.each_reads(&mut |reads| known.check(reads, &mut messages));
             known.sniffed |= matches!(action, Action::Sniff { .. });
-            if matches!(action, Action::TerminateTls(_)) {
+            if let Action::TerminateTls(terminate) = action {
                 known.terminated = true;
+                if holds_key(terminate) {
+                    messages.push("the private key stands in the document, which is stored and shown as it is; upload the certificate and name it (`server_certificate: cert_…`), or read the key with `secrets.get`".to_owned());
+                }
                 if is_behind || rule.names_request {
                     messages.push("the rule terminates TLS behind one that waits for an HTTP request; a request inside of TLS is not seen before it is terminated, so terminate it first".to_owned());
                 }
@@ -65,6 +69,11 @@ fn reads(rules: &[Rule], notices: &mut Vec<Notice>) {
             message,
         }));
     }
+}
+
+/// Whether a private key can be read in the document.
+fn holds_key(terminate: &Terminate) -> bool {
+    matches!(terminate, Terminate::Known(known) if matches!(known.identity, Identity::Pem { .. }))
 }
 
 /// What the rules so far have made known, and what was told of.

@@ -12,7 +12,7 @@ use super::fields::Fields;
 use super::{Reading, values};
 use crate::cel::Template;
 use crate::decide::{LaterTls, Terminate};
-use crate::defaults::{ALPN_MAX, ALPN_NAME_BYTES_MAX, AUTHORITIES_MAX};
+use crate::defaults::{AGENT_ALPN, ALPN_MAX, ALPN_NAME_BYTES_MAX, AUTHORITIES_MAX};
 use crate::document::{Node, quoted};
 use crate::suggest::nearest;
 use crate::tls::{Authority, ClientCertificates, Identity, Termination, TlsVersion, Verification};
@@ -397,6 +397,10 @@ fn read_alpn(path: &str, node: Option<Node>, reading: &mut Reading) -> Option<Ve
                 "{} is no name of a protocol; use 1 to {ALPN_NAME_BYTES_MAX} printable characters without spaces",
                 quoted(&name)
             );
+            reading.problems.add(Code::PolicyConfig, &path, message);
+            faulty = true;
+        } else if name == AGENT_ALPN {
+            let message = format!("{AGENT_ALPN} is the agent port's own; name another protocol");
             reading.problems.add(Code::PolicyConfig, &path, message);
             faulty = true;
         } else if names.contains(&name) {

@@ -28,6 +28,8 @@ pub(crate) struct AcmeSettings {
     pub(crate) names: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Whether challenges come to the port of TLS names: while that is open, the edge answers them.
+    pub(crate) shares_port: bool,
 }
 
 impl AcmeSettings {
@@ -41,7 +43,7 @@ impl AcmeSettings {
                 _ => AcmeChallenge::Http01,
             },
             listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, self.port))],
-            others_answer: false,
+            others_answer: self.shares_port,
             names: self.names.clone(),
             ca_file: self.ca_file.clone(),
         }
@@ -49,12 +51,15 @@ impl AcmeSettings {
 }
 
 /// Reads `acme:` of `tls:`.
-pub(super) fn acme(tls: &mut Section, base: &Path) -> Option<AcmeSettings> {
+pub(super) fn acme(tls: &mut Section, base: &Path, names_port: u16) -> Option<AcmeSettings> {
     let given = tls.has("acme");
     let mut section = tls.section("acme");
     let settings = read(&mut section, given, base);
     section.finish();
-    settings
+    settings.map(|settings| AcmeSettings {
+        shares_port: settings.challenge == "tls-alpn-01" && settings.port == names_port,
+        ..settings
+    })
 }
 
 fn read(section: &mut Section, given: bool, base: &Path) -> Option<AcmeSettings> {
@@ -106,6 +111,7 @@ fn read(section: &mut Section, given: bool, base: &Path) -> Option<AcmeSettings>
             .map(|name| name.to_ascii_lowercase())
             .collect(),
         ca_file,
+        shares_port: false,
     };
     if let Err(error) = settings.config().check() {
         section.problem_here(error.message);

@@ -62,7 +62,7 @@ pub(crate) fn tls(top: &mut Section, base: &Path) -> (TlsConfig, Option<AcmeSett
         hosts: hosts(&mut section),
         any_name: section.flag("any_name").unwrap_or(false),
     };
-    let acme = acme::acme(&mut section, base);
+    let acme = acme::acme(&mut section, base, config.port);
     section.finish();
     (config, acme)
 }

@@ -20,6 +20,8 @@ use crate::config::acme::AcmeSettings;
 pub(super) struct Certificates {
     /// Answers handshakes.
     pub(super) resolver: Arc<Managed>,
+    /// Whose challenges are answered where TLS names are served.
+    pub(super) acme: Option<Acme>,
     renewal: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -40,7 +42,8 @@ impl Certificates {
             (stop.clone(), task::spawn("acme", acme.run(stop)))
         });
         Ok(Self {
-            resolver: Managed::new(acme, authority, host)?,
+            resolver: Managed::new(acme.clone(), authority, host)?,
+            acme,
             renewal,
         })
     }

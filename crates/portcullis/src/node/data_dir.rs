@@ -21,6 +21,20 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
+    /// A folder in it for the server alone, made where it is not there.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`].
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.path.join(name);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| refusal(&path, &error))?;
+        Ok(path)
+    }
+
     /// Makes the directory if it is not there, and locks it.
     ///
     /// # Errors
