@@ -9,6 +9,7 @@ mod certificates;
 mod check;
 mod filter;
 mod functions;
+mod known;
 mod limits;
 mod loops;
 mod paths;
@@ -22,6 +23,7 @@ mod values;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use portcullis_model::Code;
 use serde_json::Value;
@@ -99,9 +101,13 @@ pub(crate) struct Fault {
     pub(crate) message: String,
 }
 
-/// A compiled expression. Equal to another by its text.
+/// A compiled expression. Equal to another by its text, and one with all that have it.
 #[derive(Debug, Clone)]
-pub(crate) struct Expr {
+pub(crate) struct Expr(Arc<Compiled>);
+
+/// What a text was compiled to.
+#[derive(Debug)]
+struct Compiled {
     text: String,
     program: Program,
     reads: Reads,
@@ -109,17 +115,8 @@ pub(crate) struct Expr {
     salt: u64,
 }
 
-impl PartialEq for Expr {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Expr {}
-
-impl Expr {
-    /// Checks and compiles.
-    pub(crate) fn compile(text: &str) -> Result<Self, Fault> {
+impl Compiled {
+    fn compile(text: &str) -> Result<Self, Fault> {
         let (program, reads) = Program::compile(text, Names::Policy)?;
         Ok(Self {
             text: text.to_owned(),
@@ -128,10 +125,25 @@ impl Expr {
             salt: xxhash_rust::xxh64::xxh64(text.as_bytes(), 0),
         })
     }
+}
+
+impl PartialEq for Expr {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text == other.0.text
+    }
+}
+
+impl Eq for Expr {}
+
+impl Expr {
+    /// Checks and compiles.
+    pub(crate) fn compile(text: &str) -> Result<Self, Fault> {
+        known::compiled(text).map(Self)
+    }
 
     /// Its text.
     pub(crate) fn text(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// Evaluates. The error is for people.
@@ -141,7 +153,7 @@ impl Expr {
 
     /// Evaluates; what is not a bool is an error.
     pub(crate) fn eval_bool(&self, scope: &Scope<'_>) -> Result<bool, String> {
-        match self.program.decide(scope) {
+        match self.0.program.decide(scope) {
             Some(is) => Ok(is),
             None => self.interpret_bool(scope),
         }
@@ -159,14 +171,15 @@ impl Expr {
     }
 
     fn value(&self, scope: &Scope<'_>) -> Result<cel::Value, String> {
-        let seed = budget::mix(scope.facts.random ^ self.salt);
-        self.program
+        let seed = budget::mix(scope.facts.random ^ self.0.salt);
+        self.0
+            .program
             .run(seed, |slot, test| slots::look_up(slot, test, scope))
     }
 
     /// What it names.
     pub(crate) fn reads(&self) -> &Reads {
-        &self.reads
+        &self.0.reads
     }
 }
 

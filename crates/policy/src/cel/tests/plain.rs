@@ -209,7 +209,7 @@ fn both(expr: &Expr, case: &Case) -> [(Option<Result<bool, String>>, u64); 2] {
     const ALL: u64 = 1_000_000;
     let mut left = [ALL; 2];
     let [for_plain, for_interpreter] = &mut left;
-    let plain = case.with(|scope| within(for_plain, || expr.program.decide(scope)));
+    let plain = case.with(|scope| within(for_plain, || expr.0.program.decide(scope)));
     let interpreted =
         case.with(|scope| within(for_interpreter, || Some(expr.interpret_bool(scope))));
     let [for_plain, for_interpreter] = left;
