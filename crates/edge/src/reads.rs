@@ -89,6 +89,7 @@ impl<'a> Waiting<'a> {
             match self.early.look(|bytes, _| sniff::http_head(bytes)) {
                 Head::Whole(request, _) => return Ok(Some(request)),
                 Head::Not => return Ok(None),
+                Head::Bad => return Err(CloseReason::RequestInvalid.into()),
                 Head::More => {}
             }
             if is_at_end(self.early, REQUEST_HEAD_BYTES_MAX) {
@@ -280,11 +281,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_no_request_is_known_at_once() {
+        let (got, after) = needs(Need::Request, b"SSH-2.0-x\r\n", MINUTE).await;
+        assert_eq!(got.expect("an answer").request, Some(None));
+        assert_eq!(after, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_cannot_be_read_ends_the_connection() {
         let long = [b"GET /".to_vec(), vec![b'x'; REQUEST_HEAD_BYTES_MAX]].concat();
-        for says in [&b"SSH-2.0-x\r\n"[..], &long] {
-            let (got, after) = needs(Need::Request, says, MINUTE).await;
-            assert_eq!(got.expect("an answer").request, Some(None));
-            assert_eq!(after, Duration::ZERO);
+        for says in [&b"GET  / HTTP/1.1\r\n\r\n"[..], &long] {
+            let (got, _) = needs(Need::Request, says, MINUTE).await;
+            let reason = got.map_err(|ended| ended.reason);
+            assert_eq!(reason, Err(CloseReason::RequestInvalid));
         }
     }
 

@@ -254,6 +254,7 @@ catalogue! {
     LimitPolicy "PTC_LIMIT_POLICY" ngrok - http 429 exit EXIT_FAILURE: "as many connections are open as the policy's `limit-connections` allows" => "End some, or raise the limit.";
     NotHttp "PTC_NOT_HTTP" ngrok - http 400 exit EXIT_FAILURE: "the policy answers HTTP, and the client speaks something else" => "Use an HTTP client, or change the policy.";
     RequestTimeout "PTC_REQUEST_TIMEOUT" ngrok - http 408 exit EXIT_FAILURE: "the policy waits for an HTTP request, and none came in time" => "Send the request sooner, or change the policy if the client waits for the server to speak.";
+    RequestInvalid "PTC_REQUEST_INVALID" ngrok - http 400 exit EXIT_FAILURE: "the policy waits for an HTTP request, and what came begins as one but cannot be read" => "Send HTTP/1.1 with a well-formed head of at most 16 KiB and 100 headers.";
     Drained "PTC_DRAINED" ngrok 803 http 503 exit EXIT_FAILURE: "the server shut down before the connection ended" => "Raise `drain_timeout`.";
     EndedByOperator "PTC_ENDED_BY_OPERATOR" ngrok - http 200 exit EXIT_FAILURE: "someone ended the connection through the API" => "Nothing.";
 

@@ -240,14 +240,17 @@ pub struct Request {
 pub enum Head {
     /// More bytes may complete it.
     More,
-    /// It is not HTTP/1.x, or its head is too long.
+    /// It is not HTTP.
     Not,
+    /// It begins as a request, but is none that can be read: malformed, longer or with more headers than a head may
+    /// be, or of another version. A server could take it nevertheless.
+    Bad,
     /// The head, and how many bytes it took.
     Whole(Request, usize),
 }
 
 /// Looks for a whole head in all bytes that came so far: at most [`HEAD_BYTES_MAX`] bytes and [`HEADERS_MAX`]
-/// headers. TLS and HTTP/2 without an upgrade are [`Head::Not`]. Any front of the bytes gives [`Head::More`] or the
+/// headers. TLS is [`Head::Not`], HTTP/2 without an upgrade [`Head::Bad`]. Any front of the bytes gives [`Head::More`] or the
 /// answer of the whole.
 pub fn http_head(bytes: &[u8]) -> Head {
     http::head(bytes)

@@ -164,6 +164,8 @@ reasons! {
     NotHttp = "not_http", Client, INFO, Fin, retry false, Some(Code::NotHttp);
     /// The policy waits for an HTTP request, and none came in time.
     RequestTimeout = "request_timeout", Client, INFO, Reset, retry false, Some(Code::RequestTimeout);
+    /// The policy waits for an HTTP request, and what came begins as one but cannot be read.
+    RequestInvalid = "request_invalid", Client, INFO, Fin, retry false, Some(Code::RequestInvalid);
     /// The TLS handshake with the client failed.
     TlsHandshake = "tls_handshake", Client, INFO, Reset, retry false, Some(Code::TlsHandshake);
     /// The client's TLS names no server, and the name was needed to route it.
@@ -331,6 +333,7 @@ mod tests {
                     | CloseReason::IpRestricted
                     | CloseReason::EndpointRestricted
                     | CloseReason::NotHttp
+                    | CloseReason::RequestInvalid
             );
             assert_eq!(
                 reason.farewell() == Farewell::Fin,

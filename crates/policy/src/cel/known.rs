@@ -1,14 +1,16 @@
 //! Expressions that are in use: the same text is compiled once, however many policies have it. Reading one takes
 //! half a millisecond and its tree some kilobytes, and policies of many endpoints repeat each other.
 //!
-//! Must never: keep what nobody uses any longer, or make one policy wait while another's is read.
+//! Must never: keep more than a few that nobody uses, or make one policy wait while another's is read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Compiled, Fault};
 
+/// So many of the last ones are kept though nobody uses them: a document is read to be checked, and again to be used.
+const RECENT_MAX: usize = 256;
 /// Fewer are not worth looking through.
 const SWEPT_FROM: usize = 1024;
 
@@ -25,6 +27,7 @@ struct Table {
     by_text: HashMap<u64, Weak<Compiled>>,
     /// How many there may be before those that are gone are looked for.
     sweep_at: usize,
+    recent: VecDeque<Arc<Compiled>>,
 }
 
 /// The expression of a text, compiled now or before.
@@ -37,7 +40,14 @@ pub(super) fn compiled(text: &str) -> Result<Arc<Compiled>, Fault> {
     let compiled = Arc::new(Compiled::compile(text)?);
     let mut table = KNOWN.table();
     table.by_text.insert(hash, Arc::downgrade(&compiled));
+    table.recent.push_back(Arc::clone(&compiled));
+    let oldest = match table.recent.len() > RECENT_MAX {
+        true => table.recent.pop_front(),
+        false => None,
+    };
     table.sweep();
+    drop(table);
+    drop(oldest); // a tree of its own, perhaps; not under the lock
     Ok(compiled)
 }
 
@@ -78,7 +88,12 @@ mod tests {
         );
         let weak = Arc::downgrade(&one);
         drop(one);
-        assert_eq!(weak.strong_count(), 0, "the table keeps nothing alive");
+        compiled(text).expect("it is checked and then used");
+        assert_eq!(weak.strong_count(), 1, "one of the last");
+        for n in 0..RECENT_MAX {
+            compiled(&format!("conn.client_port == {n}")).expect("another");
+        }
+        assert_eq!(weak.strong_count(), 0, "nobody uses it");
         compiled(text).expect("anew");
 
         let mut table = Table::default();

@@ -22,33 +22,81 @@ pub(super) fn look(bytes: &[u8], ended: bool) -> Told<Looked> {
     }))
 }
 
-/// The whole head.
+/// The whole head. What begins as a request and does not end as one is no other protocol: a server behind us may be
+/// less strict, and then a rule on requests would not have seen what it should.
 pub(super) fn head(bytes: &[u8]) -> Head {
-    match first_line(bytes).and_then(|()| parsed(bytes, whole)) {
-        Ok(whole) => whole,
+    let is_full = bytes.len() >= HEAD_BYTES_MAX;
+    match first_line_of(front(bytes)) {
+        Ok(()) => match parsed(bytes, whole) {
+            Ok(whole) => whole,
+            Err(Stop::More) => Head::More,
+            Err(Stop::Not) => Head::Bad,
+        },
+        Err(Stop::More) if is_full => Head::Bad,
         Err(Stop::More) => Head::More,
-        Err(Stop::Not) => Head::Not,
+        Err(Stop::Not) => match begins_as_request(bytes) {
+            Ok(()) => Head::Bad,
+            Err(Stop::More) if !is_full => Head::More,
+            Err(Stop::More | Stop::Not) => Head::Not,
+        },
     }
+}
+
+/// Methods that servers know, WebDAV's and HTTP/2's first line among them.
+const METHODS: [&[u8]; 20] = [
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"DELETE ",
+    b"CONNECT ",
+    b"OPTIONS ",
+    b"TRACE ",
+    b"PATCH ",
+    b"QUERY ",
+    b"PRI ",
+    b"PROPFIND ",
+    b"PROPPATCH ",
+    b"MKCOL ",
+    b"COPY ",
+    b"MOVE ",
+    b"LOCK ",
+    b"UNLOCK ",
+    b"REPORT ",
+    b"SEARCH ",
+];
+
+/// Whether a server could take it for a request: a method that is known, behind any empty lines.
+fn begins_as_request(bytes: &[u8]) -> Told<()> {
+    let empty = bytes.iter().take_while(|byte| b"\r\n".contains(byte));
+    let bytes = &bytes[empty.count()..];
+    if METHODS.iter().any(|method| bytes.starts_with(method)) {
+        return Ok(());
+    }
+    let may_become = METHODS.iter().any(|method| method.starts_with(bytes));
+    Err(if may_become { Stop::More } else { Stop::Not })
 }
 
 /// Goes on behind `METHOD target HTTP/1.x`. The parser of heads would take empty lines before it, and tells some
 /// that cannot become one only at their end.
 fn first_line(bytes: &[u8]) -> Told<()> {
     let bytes = front(bytes);
-    within(bytes, || {
-        let method = bytes.iter().take_while(|byte| is_token(**byte)).count();
-        must(method <= METHOD_BYTES_MAX)?;
-        must(byte(bytes, method)? == b' ' && method > 0)?;
-        let rest = &bytes[method + 1..];
-        let target = rest.iter().take_while(|byte| is_target(**byte)).count();
-        must(byte(rest, target)? == b' ' && target > 0)?;
-        let rest = &rest[target + 1..];
-        begins(rest, b"HTTP/1.")?;
-        must(matches!(byte(rest, 7)?, b'0' | b'1'))?;
-        let end = byte(rest, 8)?;
-        must(end == b'\n' || end == b'\r')?;
-        must(end == b'\n' || byte(rest, 9)? == b'\n')
-    })
+    within(bytes, || first_line_of(bytes))
+}
+
+fn first_line_of(bytes: &[u8]) -> Told<()> {
+    let method = bytes.iter().take_while(|byte| is_token(**byte)).count();
+    must(method <= METHOD_BYTES_MAX)?;
+    must(byte(bytes, method)? == b' ' && method > 0)?;
+    let rest = &bytes[method + 1..];
+    let target = rest.iter().take_while(|byte| is_target(**byte)).count();
+    must(byte(rest, target)? == b' ' && target > 0)?;
+    let rest = &rest[target + 1..];
+    begins(rest, b"HTTP/1.")?;
+    must(matches!(byte(rest, 7)?, b'0' | b'1'))?;
+    let end = byte(rest, 8)?;
+    must(end == b'\n' || end == b'\r')?;
+    must(end == b'\n' || byte(rest, 9)? == b'\n')
 }
 
 /// Gives the head, if it is whole, to `read`, with the bytes that it takes.

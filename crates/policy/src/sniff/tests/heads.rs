@@ -105,32 +105,42 @@ fn hosts_lose_their_port() {
 #[test]
 fn what_is_no_head() {
     for bytes in [
-        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
-        b"\x16\x03\x01\x02\x00\x01",
+        &b"\x16\x03\x01\x02\x00\x01"[..],
         b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n",
         b"EHLO mail.example.com\r\n",
+        b"\r\n\r\nEHLO mail.example.com\r\n",
+        b"A-METHOD-THAT-IS-LONGER-THAN-THIRTY-TWO / HTTP/1.1\r\n\r\n",
+    ] {
+        assert_eq!(http_head(bytes), Head::Not, "{}", bytes.escape_ascii());
+    }
+    assert_eq!(http_head(b"\x16"), Head::Not);
+    assert_eq!(http_head(b""), Head::More);
+}
+
+/// A server could read them, more or less as we do: no rule on requests may be gone around so.
+#[test]
+fn what_begins_as_a_request_and_cannot_be_read_is_no_other_protocol() {
+    for bytes in [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
         b"GET / HTTP/3",
         b"GET /\r\n",
+        b"GET  / HTTP/1.1\r\n\r\n",
         b"\r\nGET / HTTP/1.1\r\n\r\n",
+        b"\n\nPOST / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"ODD / HTTP/1.1\r\nno colon\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
         b"GET / HTTP/1.1\r\n folded: a\r\n\r\n",
         b"GET / HTTP/1.1\r\na: b\0c\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\n\r\n",
-        b"A-METHOD-THAT-IS-LONGER-THAN-THIRTY-TWO / HTTP/1.1\r\n\r\n",
     ] {
-        assert_eq!(
-            http_head(bytes),
-            Head::Not,
-            "{:?}",
-            String::from_utf8_lossy(bytes)
-        );
+        assert_eq!(http_head(bytes), Head::Bad, "{}", bytes.escape_ascii());
     }
     // It is told at the byte that excludes.
     assert_eq!(http_head(b"PRI * HTTP/"), Head::More);
-    assert_eq!(http_head(b"PRI * HTTP/2"), Head::Not);
-    assert_eq!(http_head(b"\x16"), Head::Not);
-    assert_eq!(http_head(b""), Head::More);
+    assert_eq!(http_head(b"PRI * HTTP/2"), Head::Bad);
+    assert_eq!(http_head(b"\r\nGE"), Head::More);
 }
 
 /// A broken or endless head is HTTP all the same, of no host.
@@ -167,15 +177,15 @@ fn a_head_has_limits() {
         http_head(&long.as_bytes()[..HEAD_BYTES_MAX - 1]),
         Head::More
     );
-    assert_eq!(http_head(&long.as_bytes()[..HEAD_BYTES_MAX]), Head::Not);
-    assert_eq!(http_head(long.as_bytes()), Head::Not);
+    assert_eq!(http_head(&long.as_bytes()[..HEAD_BYTES_MAX]), Head::Bad);
+    assert_eq!(http_head(long.as_bytes()), Head::Bad);
     assert_eq!(
         look(long.as_bytes(), false),
         Looked::Found(plain(Protocol::Http))
     );
     // A target that never ends is nothing.
     let target = format!("GET /{}", "x".repeat(HEAD_BYTES_MAX));
-    assert_eq!(http_head(target.as_bytes()), Head::Not);
+    assert_eq!(http_head(target.as_bytes()), Head::Bad);
     assert_eq!(
         look(target.as_bytes(), false),
         Looked::Found(First::default())
@@ -186,5 +196,5 @@ fn a_head_has_limits() {
         http_head(with(HEADERS_MAX).as_bytes()),
         Head::Whole(..)
     ));
-    assert_eq!(http_head(with(HEADERS_MAX + 1).as_bytes()), Head::Not);
+    assert_eq!(http_head(with(HEADERS_MAX + 1).as_bytes()), Head::Bad);
 }

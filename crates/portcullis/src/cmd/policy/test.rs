@@ -323,7 +323,7 @@ impl Connection {
             Need::Request => {
                 let request = match sniff::http_head(&self.bytes) {
                     Head::Whole(request, _) => Some(request),
-                    Head::More | Head::Not => None,
+                    Head::More | Head::Not | Head::Bad => None,
                 };
                 let told = match &request {
                     Some(request) => format!("the request is {} {}", request.method, request.url),
