@@ -181,6 +181,7 @@ catalogue! {
     IpRuleFieldMissing "PTC_IP_RULE_FIELD_MISSING" ngrok 1405 http 400 exit EXIT_FAILURE: "the rule lacks a required field" => "Add it.";
     IpRulePolicyMissing "PTC_IP_RULE_POLICY_MISSING" ngrok 1414 http 400 exit EXIT_FAILURE: "the rule does not say which IP policy it is for" => "Give `ip_policy_id`.";
     IpRuleActionInvalid "PTC_IP_RULE_ACTION_INVALID" ngrok 1422 http 400 exit EXIT_FAILURE: "the rule's action is neither allow nor deny" => "Use `allow` or `deny`.";
+    IpRuleLast "PTC_IP_RULE_LAST" ngrok 1419 http 409 exit EXIT_CONFLICT: "the IP policy would lose its last rule while an enforced IP restriction uses it" => "Add another rule first, or no longer enforce the restriction that the message names.";
     IpRuleLimit "PTC_IP_RULE_LIMIT" ngrok 1411 http 403 exit EXIT_DENIED: "the IP policy or the account has as many rules as the server allows" => "Delete some, or join networks into wider ones.";
 
     // Vaults and secrets

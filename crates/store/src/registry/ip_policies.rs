@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use portcullis_model::access::{IpAction, IpNet, IpPolicy, IpPolicyRule};
+use portcullis_model::access::{IpAction, IpNet, IpPolicy, IpPolicyRule, IpRestriction};
 use portcullis_model::id::{IpPolicyId, IpPolicyRuleId};
 use portcullis_model::{AccountId, Code, Error};
 use portcullis_policy::cidr;
@@ -102,7 +102,7 @@ impl Registry {
     /// Deletes a rule.
     ///
     /// # Errors
-    /// `PTC_API_NOT_FOUND`.
+    /// `PTC_API_NOT_FOUND`, `PTC_IP_RULE_LAST`.
     pub async fn delete_ip_rule(
         &self,
         account: &AccountId,
@@ -163,16 +163,8 @@ fn delete(draft: &mut Draft<'_>, account: &AccountId, id: &IpPolicyId) -> Result
         let message = format!("the traffic policies of these endpoints use {id}: {users}");
         return Err(Error::new(Code::IpPolicyInUse, message));
     }
-    let restrictions: Vec<String> = snapshot
-        .restrictions_that_use(account, id)
-        .take(defaults::USERS_SHOWN)
-        .map(|restriction| format!("{} ({})", restriction.id, restriction.kind.as_str()))
-        .collect();
-    if !restrictions.is_empty() {
-        let message = format!(
-            "these IP restrictions use {id}: {}",
-            restrictions.join(", ")
-        );
+    if let Some(users) = restrictions(draft, account, id, |_| true) {
+        let message = format!("these IP restrictions use {id}: {users}");
         return Err(Error::new(Code::IpPolicyInUse, message));
     }
     // What begins to use it meanwhile is new or changed.
@@ -180,6 +172,37 @@ fn delete(draft: &mut Draft<'_>, account: &AccountId, id: &IpPolicyId) -> Result
     draft.nothing_new(keys::owned("ipx", account));
     draft.unchanged(keys::ip_policy(account, id));
     forget(draft, account, id);
+    Ok(())
+}
+
+/// The IP restrictions of a kind that use the policy, as a message names them.
+fn restrictions(
+    draft: &Draft<'_>,
+    account: &AccountId,
+    id: &IpPolicyId,
+    counts: impl Fn(&IpRestriction) -> bool,
+) -> Option<String> {
+    let named: Vec<String> = draft
+        .snapshot
+        .restrictions_that_use(account, id)
+        .filter(|restriction| counts(restriction))
+        .take(defaults::USERS_SHOWN)
+        .map(|restriction| format!("{} ({})", restriction.id, restriction.kind.as_str()))
+        .collect();
+    (!named.is_empty()).then(|| named.join(", "))
+}
+
+/// Refuses to take the last rule of a policy while an enforced IP restriction uses it: a policy without
+/// rules lets nobody in.
+fn check_last(draft: &mut Draft<'_>, account: &AccountId, id: &IpPolicyId) -> Result<(), Error> {
+    if let Some(users) = restrictions(draft, account, id, |restriction| restriction.enforced) {
+        let message = format!(
+            "{id} would have no rule left and let nobody in, and these enforced IP restrictions use it: {users}"
+        );
+        return Err(Error::new(Code::IpRuleLast, message));
+    }
+    // What begins to use or to enforce it meanwhile is new or changed.
+    draft.nothing_new(keys::owned("ipx", account));
     Ok(())
 }
 
@@ -259,6 +282,9 @@ fn delete_rule(
 ) -> Result<(), Error> {
     let rule = find_rule(draft, account, id)?;
     touch(draft, account, &rule.policy)?;
+    if draft.snapshot.ip_rule_count(&rule.policy) == 1 {
+        check_last(draft, account, &rule.policy)?;
+    }
     draft.delete(keys::ip_rule(account, &rule.policy, id));
     Ok(())
 }
@@ -314,6 +340,9 @@ fn replace_rules(
     let (account, id) = (&policy.account, &policy.id);
     check_count(draft, account, id, wanted.len())?;
     let snapshot = draft.snapshot;
+    if wanted.is_empty() && snapshot.ip_rule_count(id) > 0 {
+        check_last(draft, account, id)?;
+    }
     for old in snapshot.ip_rules_of(id) {
         if wanted.get(&old.cidr) != Some(&old.action) {
             draft.delete(keys::ip_rule(account, id, &old.id));

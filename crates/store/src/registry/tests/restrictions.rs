@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use portcullis_model::access::{IpAction, IpRestriction, RestrictionKind};
-use portcullis_model::id::{IpPolicyId, IpRestrictionId};
+use portcullis_model::id::{IpPolicyId, IpPolicyRuleId, IpRestrictionId};
 
 use super::*;
 use crate::defaults;
@@ -157,6 +157,61 @@ async fn a_policy_stays_while_a_restriction_uses_it() {
         .delete_ip_policy(account, &policy)
         .await
         .expect("not in use");
+}
+
+#[tokio::test]
+async fn an_enforced_restriction_keeps_the_last_rule_of_its_policies() {
+    let bed = Bed::new().await;
+    let (registry, account) = (&bed.registry, &bed.account);
+    let enforce = |id: &IpRestrictionId, enforced: bool| {
+        let update = IpRestrictionUpdate {
+            enforced: Some(enforced),
+            ..IpRestrictionUpdate::default()
+        };
+        let (registry, account, id) = (registry.clone(), account.clone(), id.clone());
+        async move { registry.update_ip_restriction(&account, &id, update).await }
+    };
+    let replace = |id: &IpPolicyId, rules: &[(&str, IpAction)]| {
+        let update = IpPolicyUpdate {
+            rules: Some(specs(rules)),
+            ..IpPolicyUpdate::default()
+        };
+        let (registry, account, id) = (registry.clone(), account.clone(), id.clone());
+        async move { registry.update_ip_policy(&account, &id, update).await }
+    };
+    let rules = |id: &IpPolicyId| -> Vec<IpPolicyRuleId> {
+        let snapshot = registry.snapshot();
+        snapshot.ip_rules_of(id).map(|rule| rule.id.clone()).collect()
+    };
+    for kind in [Dashboard, Api, Agent, Endpoints] {
+        let policy = bed
+            .ip_policy(&[("10.0.0.0/8", Allow), ("192.0.2.0/24", Allow)])
+            .await;
+        let made = bed.restriction(kind, true, &[&policy]).await;
+        let first = rules(&policy).remove(0);
+        let deleted = registry.delete_ip_rule(account, &first).await;
+        deleted.expect("another is left");
+        let last = rules(&policy).remove(0);
+        let named = format!("{} ({})", made.id, kind.as_str());
+        for refused in [
+            registry.delete_ip_rule(account, &last).await.map(drop),
+            replace(&policy, &[]).await.map(drop),
+        ] {
+            let error = refused.expect_err("the last one");
+            assert_eq!(error.code, Code::IpRuleLast);
+            assert!(error.message.contains(&named), "{error}");
+        }
+        assert_eq!(rules(&policy), [last]);
+        let others = replace(&policy, &[("198.51.100.0/24", Deny)]).await;
+        others.expect("one rule for another");
+        let last = rules(&policy).remove(0);
+        enforce(&made.id, false).await.expect("changed");
+        let deleted = registry.delete_ip_rule(account, &last).await;
+        deleted.expect("nothing is enforced");
+        enforce(&made.id, true).await.expect("changed");
+        let empty = replace(&policy, &[]).await;
+        empty.expect("it has no rule to lose");
+    }
 }
 
 #[tokio::test]
