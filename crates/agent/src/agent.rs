@@ -72,10 +72,12 @@ impl Agent {
             let what = "health: a listener has no upstream to check";
             return Err(Error::new(Code::HealthInvalid, what));
         }
+        let notices = options.policy_notices();
         let (sender, queue) = mpsc::channel(defaults::ACCEPT_QUEUE);
         let endpoint = self
             .shared()
             .add(options, own_upstream(), Sink::Queue(sender))?;
+        tell(endpoint.name(), &notices);
         let listener = Listener::new(self.clone(), Arc::clone(&endpoint), queue);
         endpoint.bound().await?;
         Ok(listener)
@@ -141,6 +143,9 @@ impl Agent {
         let mut changed = endpoint.wanted_now().options;
         changed.apply(&update);
         changed.check()?;
+        if update.traffic_policy.is_some() {
+            tell(name, &changed.policy_notices());
+        }
         update.upstream = upstream.as_ref().map(ToString::to_string);
         let revision = endpoint.change(update, upstream);
         self.shared().wants_changed();
@@ -306,8 +311,10 @@ impl Agent {
         if let Some(check) = &options.health {
             portcullis_net::upstream::health::fits(check, &parsed)?;
         }
+        let notices = options.policy_notices();
         let shown = parsed.to_string();
         let endpoint = self.shared().add(options, shown, Sink::Forward(parsed))?;
+        tell(endpoint.name(), &notices);
         health::begin(self.shared(), &endpoint);
         Ok(endpoint)
     }
@@ -324,6 +331,13 @@ impl Agent {
 
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
+    }
+}
+
+/// Logs what is worth knowing of an endpoint's policy.
+fn tell(endpoint: &str, notices: &[String]) {
+    for notice in notices {
+        tracing::warn!(endpoint, "traffic policy: {notice}");
     }
 }
 

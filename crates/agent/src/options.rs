@@ -229,6 +229,12 @@ impl EndpointOptions {
     pub fn policy_document(&self) -> Result<String, Error> {
         crate::policy_text::with_cidrs(&self.traffic_policy, &self.cidr_allow, &self.cidr_deny)
     }
+
+    /// What is worth knowing of the Traffic Policy, as `PATH: MESSAGE`: a rule that lets nobody in or waits for a
+    /// request, a form that is out of use. Starting the endpoint logs them.
+    pub fn policy_notices(&self) -> Vec<String> {
+        crate::policy_text::notices(&self.traffic_policy)
+    }
 }
 
 /// What may change while an endpoint is online; absent fields stay as they are.

@@ -23,6 +23,20 @@ pub(crate) fn check(document: &str) -> Result<(), Error> {
     Policy::compile(document, EndpointType::Agent).map(drop)
 }
 
+/// What is worth knowing of a document that can be used, as `PATH: MESSAGE`; an empty one has nothing.
+pub(crate) fn notices(document: &str) -> Vec<String> {
+    if document.trim().is_empty() {
+        return Vec::new();
+    }
+    let Ok(policy) = Policy::compile(document, EndpointType::Agent) else {
+        return Vec::new();
+    };
+    let notices = policy.notices().iter();
+    notices
+        .map(|notice| format!("{}: {}", notice.path, notice.message))
+        .collect()
+}
+
 /// The document with a `restrict-ips` rule in front, when there are networks.
 ///
 /// # Errors
@@ -47,6 +61,18 @@ mod tests {
         let text = with_cidrs(own, &[], &["10.1.2.3".into()]).expect("a policy");
         check(&text).expect("what is rendered can be used");
         assert!(text.find("10.1.2.3/32") < text.find("\"deny\"}"), "{text}");
+    }
+
+    #[test]
+    fn notices_name_their_place_in_the_users_document() {
+        let told = |document: &str| notices(document).join("\n");
+        let nobody = "on_tcp_connect: [{actions: [{type: restrict-ips, config: {deny: [10.0.0.0/8]}}]}]";
+        assert!(told(nobody).starts_with("on_tcp_connect[0]"), "{}", told(nobody));
+        let waits = "on_tcp_connect: [{expressions: [\"req.method == 'GET'\"], actions: [{type: deny}]}]";
+        assert!(told(waits).starts_with("on_tcp_connect[0]: the rule names `req`, so it waits"), "{}", told(waits));
+        for quiet in ["", " \n", "on_tcp_connect: [{actions: [{type: deny}]}]", "on_tcp_connect: 3"] {
+            assert_eq!(told(quiet), "", "{quiet}");
+        }
     }
 
     #[test]

@@ -178,6 +178,9 @@ pub(crate) async fn run(config: AgentConfig, work: Work, args: &AgentArgs) -> Re
     for note in &config.notes {
         tracing::warn!("configuration: {note}");
     }
+    if mode == Mode::Live && std::io::stderr().is_terminal() {
+        note_policies(&endpoints);
+    }
     let mut signals = Signals::new()?;
     let state_dir = state_dir(args, alone.as_deref());
     let mut builder = config.builder().data_dirs(environment::local_data_dirs());
@@ -373,6 +376,15 @@ fn start_logging(config: &AgentConfig, args: &AgentArgs, mode: Mode) -> Result<(
         &target,
     )
     .map(drop)
+}
+
+/// Says what is worth knowing of the endpoints' policies where the agent's log lines are not seen.
+fn note_policies(endpoints: &[EndpointEntry]) {
+    for EndpointEntry { options, .. } in endpoints {
+        for notice in options.policy_notices() {
+            output::note(&format!("note: endpoint {}: {notice}", options.name));
+        }
+    }
 }
 
 /// Says on standard error that a flag has a new name.

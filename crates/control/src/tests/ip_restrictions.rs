@@ -77,6 +77,16 @@ async fn restrictions_live_their_life() {
     );
     assert!(kept.message().contains(&made.id()), "{kept:?}");
 
+    let emptied = api
+        .patch(&format!("/ip_policies/{home}"), json!({"rules": []}))
+        .await;
+    assert_eq!(
+        (emptied.status, emptied.ngrok()),
+        (StatusCode::CONFLICT, "ERR_NGROK_1419"),
+        "{emptied:?}"
+    );
+    assert!(emptied.message().contains(&made.id()), "{emptied:?}");
+
     let second = restriction(&api, "dashboard", false, &office).await;
     let page = api.get("/ip_restrictions?limit=1").await;
     let ids = |got: &Got| -> Vec<String> {
