@@ -49,14 +49,10 @@ impl Identity {
     /// directory, an identity in memory.
     ///
     /// # Errors
-    /// `PTC_STORE_READ_ONLY`, `PTC_STORE_FULL` or `PTC_CONFIG_UNREADABLE` when the directory or its
+    /// `PTC_STORE_READ_ONLY`, `PTC_STORE_FULL` or `PTC_STORE_UNAVAILABLE` when the directory or its
     /// file cannot be used, `PTC_STORE_CORRUPT` when the file holds something else.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|error| refused(dir, &error))?;
+        make_dir(dir)?;
         let Some(lock) = lock(dir)? else {
             return Self::in_memory(&format!("another live agent holds {}", dir.display()));
         };
@@ -121,11 +117,18 @@ fn lock(dir: &Path) -> Result<Option<Flock<File>>, Error> {
     }
 }
 
-/// Writes a file that only its owner may read, so that a crash leaves the old one or the new one.
+/// Makes a directory that only its owner may use, unless it is there.
 ///
 /// # Errors
-/// `PTC_STORE_FULL`, `PTC_STORE_READ_ONLY`.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+/// `PTC_STORE_FULL`, `PTC_STORE_READ_ONLY`, `PTC_STORE_UNAVAILABLE`.
+pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| refused(dir, &error))
+}
+
+/// Writes a file that only its owner may read, so that a crash leaves the old one or the new one. Only one
+/// process may write it: the other name that it has at first is always the same.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let fresh = PathBuf::from(format!("{}.new", path.display()));
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new()
@@ -142,12 +145,25 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write().map_err(|error| refused(path, &error))
 }
 
-fn refused(path: &Path, error: &io::Error) -> Error {
+/// Why a file or directory of the state cannot be used.
+pub(crate) fn refused(path: &Path, error: &io::Error) -> Error {
     let code = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::StoreFull,
+        io::ErrorKind::NotFound => return gone(path),
         _ => Code::StoreReadOnly,
     };
     Error::new(code, format!("cannot use {}: {error}", path.display()))
+}
+
+/// What is missing is the directory: files are made where they are not there.
+fn gone(path: &Path) -> Error {
+    let dir = path.parent().unwrap_or(path);
+    let message = format!(
+        "cannot use {}: the directory {} is not there, or was removed meanwhile",
+        path.display(),
+        dir.display()
+    );
+    Error::new(Code::StoreUnavailable, message)
 }
 
 fn corrupt(path: &Path, error: &serde_json::Error) -> Error {
@@ -214,6 +230,16 @@ mod tests {
         let error = Identity::open(dir.path()).expect_err("damaged");
         assert_eq!(error.code, Code::StoreCorrupt);
         assert!(dir.path().join(IDENTITY_FILE).exists());
+    }
+
+    #[test]
+    fn a_missing_directory_is_not_called_read_only() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let gone = dir.path().join("gone");
+        let error = write_private(&gone.join(IDENTITY_FILE), b"{}").expect_err("no directory");
+        assert_eq!(error.code, Code::StoreUnavailable);
+        let named = format!("the directory {} is not there", gone.display());
+        assert!(error.message.contains(&named), "{error}");
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Drop for LocalApi {
 /// Starts the local API of `agent`.
 ///
 /// # Errors
-/// `PTC_PORT_TAKEN` when no port of the range is free, `PTC_BIND_FAILED`, `PTC_STORE_READ_ONLY` when
+/// `PTC_PORT_TAKEN` when no port of the range is free, `PTC_BIND_FAILED`, `PTC_STORE_…` when
 /// the token cannot be written.
 pub async fn serve(config: LocalApiConfig, agent: Agent) -> Result<LocalApi, Error> {
     let stop = CancellationToken::new();

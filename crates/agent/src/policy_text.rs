@@ -66,11 +66,26 @@ mod tests {
     #[test]
     fn notices_name_their_place_in_the_users_document() {
         let told = |document: &str| notices(document).join("\n");
-        let nobody = "on_tcp_connect: [{actions: [{type: restrict-ips, config: {deny: [10.0.0.0/8]}}]}]";
-        assert!(told(nobody).starts_with("on_tcp_connect[0]"), "{}", told(nobody));
-        let waits = "on_tcp_connect: [{expressions: [\"req.method == 'GET'\"], actions: [{type: deny}]}]";
-        assert!(told(waits).starts_with("on_tcp_connect[0]: the rule names `req`, so it waits"), "{}", told(waits));
-        for quiet in ["", " \n", "on_tcp_connect: [{actions: [{type: deny}]}]", "on_tcp_connect: 3"] {
+        let nobody =
+            "on_tcp_connect: [{actions: [{type: restrict-ips, config: {deny: [10.0.0.0/8]}}]}]";
+        assert!(
+            told(nobody).starts_with("on_tcp_connect[0]"),
+            "{}",
+            told(nobody)
+        );
+        let waits =
+            "on_tcp_connect: [{expressions: [\"req.method == 'GET'\"], actions: [{type: deny}]}]";
+        assert!(
+            told(waits).starts_with("on_tcp_connect[0]: the rule names `req`, so it waits"),
+            "{}",
+            told(waits)
+        );
+        for quiet in [
+            "",
+            " \n",
+            "on_tcp_connect: [{actions: [{type: deny}]}]",
+            "on_tcp_connect: 3",
+        ] {
             assert_eq!(told(quiet), "", "{quiet}");
         }
     }

@@ -1,6 +1,9 @@
 //! Who may ask: the Host header must be one of the agent's names (a web page that resolves its own
 //! name to 127.0.0.1 is none), and on TCP the token must be there.
 
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST};
 use axum::middleware::Next;
 use axum::response::Response;
+use nix::fcntl::{Flock, FlockArg};
 use portcullis_model::secret::hex;
 use portcullis_model::{Code, Error, Secret, TokenHash};
 
@@ -27,18 +31,48 @@ pub(super) struct Guard {
     pub(super) hosts: Vec<String>,
 }
 
-/// The token in a state directory; made when it is not there.
+/// The token in a state directory; made when it is not there. Agents that share the directory, and may
+/// start at once, have the same: whoever makes it holds the file's lock until it is written.
 pub(super) fn token(state_dir: &Path) -> Result<Secret, Error> {
     let path = state_dir.join(TOKEN_FILE);
-    if let Ok(text) = std::fs::read_to_string(&path)
-        && text.trim().len() == TOKEN_CHARS
-    {
-        return Ok(Secret::new(text.trim().to_owned()));
+    // No lock for what is there already, which may be a file that cannot be written.
+    let found = std::fs::read_to_string(&path);
+    if let Some(token) = found.ok().as_deref().and_then(known) {
+        return Ok(token);
+    }
+    identity::make_dir(state_dir)?;
+    make_token(&path).map_err(|error| identity::refused(&path, &error))
+}
+
+/// The token that a file holds, if it holds one.
+fn known(text: &str) -> Option<Secret> {
+    let text = text.trim();
+    (text.len() == TOKEN_CHARS).then(|| Secret::new(text.to_owned()))
+}
+
+/// Makes the token, unless another agent did since it was looked for.
+fn make_token(path: &Path) -> io::Result<Secret> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    let mut file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    let mut found = Vec::new();
+    file.read_to_end(&mut found)?;
+    if let Some(token) = std::str::from_utf8(&found).ok().and_then(known) {
+        return Ok(token);
     }
     let mut bytes = [0_u8; TOKEN_CHARS / 2];
-    getrandom::fill(&mut bytes).map_err(Error::internal)?;
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     let token = hex(&bytes);
-    identity::write_private(&path, format!("{token}\n").as_bytes())?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(format!("{token}\n").as_bytes())?;
+    file.sync_all()?;
     Ok(Secret::new(token))
 }
 
@@ -138,7 +172,6 @@ mod tests {
 
     #[test]
     fn the_token_is_made_once_and_private() {
-        use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().expect("a directory");
         let first = token(dir.path()).expect("made");
         assert_eq!(first, token(dir.path()).expect("read"));
@@ -147,5 +180,33 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn agents_that_start_at_once_have_the_same_token() {
+        for damaged in [false, true] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let state = dir.path().join("agent").join("tls-26443");
+            if damaged {
+                identity::make_dir(&state).expect("made");
+                std::fs::write(state.join(TOKEN_FILE), b"short\n").expect("written");
+            }
+            let start = std::sync::Barrier::new(8);
+            let agent = || {
+                start.wait();
+                token(&state).expect("a token")
+            };
+            let tokens: Vec<Secret> = std::thread::scope(|scope| {
+                let agents: Vec<_> = (0..8).map(|_| scope.spawn(agent)).collect();
+                let joined = agents.into_iter().map(|agent| agent.join());
+                joined.map(|token| token.expect("no panic")).collect()
+            });
+            let kept = std::fs::read_to_string(state.join(TOKEN_FILE)).expect("there");
+            for token in tokens {
+                assert_eq!(token.expose(), kept.trim());
+            }
+            let files = std::fs::read_dir(&state).expect("there").count();
+            assert_eq!(files, 1, "nothing is left beside it");
+        }
     }
 }
