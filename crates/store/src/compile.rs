@@ -25,7 +25,7 @@ pub(crate) fn compile(text: &str, kind: EndpointType) -> Result<Option<Arc<Polic
             EndpointType::Agent => Ok(None),
             EndpointType::Cloud => Err(Error::new(
                 Code::PolicyNotTerminating,
-                "a cloud endpoint needs a traffic policy that ends in forward-internal, deny or close-connection",
+                "a cloud endpoint needs a traffic policy that ends in forward-internal, deny, close-connection or custom-response",
             )),
         };
     }

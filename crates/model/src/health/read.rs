@@ -38,6 +38,9 @@ pub(super) fn read_text(text: &str) -> Result<HealthCheck, Error> {
         return read(&value);
     }
     let check = match text.split_once(':') {
+        Some((scheme @ ("http" | "https"), rest)) if rest.starts_with("//") => {
+            return Err(web_address(scheme, text, rest));
+        }
         Some(("http", path)) => HealthCheck::new(Probe::Http {
             path: path.to_owned(),
             host: None,
@@ -46,6 +49,23 @@ pub(super) fn read_text(text: &str) -> Result<HealthCheck, Error> {
         _ => HealthCheck::new(probe(text, &mut Fields::default())?),
     };
     check_of(check)
+}
+
+/// A check asks the upstream that it belongs to, so that a host in it could only be misunderstood.
+fn web_address(scheme: &str, text: &str, rest: &str) -> Error {
+    let behind = rest.strip_prefix("//").unwrap_or(rest);
+    let path = behind.split_once('/');
+    let path = path.map_or("", |(_, path)| path).trim_start_matches('/');
+    let path: String = path.chars().take(80).collect();
+    let shown: String = text.chars().take(80).collect();
+    let tls = match scheme {
+        "https" => "; it speaks TLS where the upstream is tls://",
+        _ => "",
+    };
+    let cause = format!(
+        "`{shown}` is a web address, and the check asks the upstream itself: write `http:/{path}`{tls}; a map's `host` sets the Host header"
+    );
+    invalid("check", cause)
 }
 
 fn check_of(check: HealthCheck) -> Result<HealthCheck, Error> {

@@ -95,6 +95,19 @@ fn what_is_wrong_names_its_field() {
     }
     assert!(HealthCheck::read_text("{\"check\":").is_err());
     assert!(HealthCheck::read_text("http:ready").is_err());
+    for (address, proposal) in [
+        ("http://x/nope", "http:/nope"),
+        ("https://x:8443/a/b?c", "http:/a/b?c"),
+        ("http://x", "http:/"),
+        ("http:///healthz", "http:/healthz"),
+        ("http://x//y", "http:/y"),
+    ] {
+        let error = HealthCheck::read_text(address).expect_err("a host in it");
+        assert_eq!(error.code, Code::HealthInvalid);
+        let told = format!("write `{proposal}`");
+        assert!(error.message.contains(&told), "{address}: {error}");
+        assert!(HealthCheck::read_text(proposal).is_ok(), "{proposal}");
+    }
 }
 
 fn at(seconds: i64) -> Timestamp {

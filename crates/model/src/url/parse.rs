@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 
 use super::binding::{self, random, settle};
 use super::host::{example_port, read_host, read_port};
-use super::{EndpointUrl, Scheme, TLS_PORT, UrlRequest, quoted, refuse};
+use super::{EndpointUrl, INTERNAL_SUFFIX, Scheme, TLS_PORT, UrlRequest, quoted, refuse};
 use crate::defaults::URL_BYTES_MAX;
 use crate::endpoint::Binding;
 use crate::errors::{Code, Error};
@@ -181,14 +181,25 @@ fn read_scheme(text: &str) -> Result<(Scheme, &str), Error> {
         "udp" => "only TCP and TLS are served",
         _ => "tcp and tls are the only schemes",
     };
+    let proposal = match missing_port(&scheme, proposal) {
+        Some(port) => format!("`tcp://{}:{port}` with the port you mean", quoted(proposal)),
+        None => format!("`tcp://{}`", quoted(proposal)),
+    };
     refuse(
         Code::UrlScheme,
-        format!(
-            "`{}`: {advice}; write `tcp://{}`",
-            quoted(text),
-            quoted(proposal)
-        ),
+        format!("`{}`: {advice}; write {proposal}", quoted(text)),
     )
+}
+
+/// The port that a proposal for an internal name lacks: such an endpoint has none by itself.
+fn missing_port(scheme: &str, authority: &str) -> Option<u16> {
+    let name = authority.to_ascii_lowercase();
+    let name = name.trim_end_matches('.');
+    name.ends_with(INTERNAL_SUFFIX).then_some(match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => binding::example_port(Scheme::Tcp),
+    })
 }
 
 /// Parts `host`, `host:port`, `[v6]` or `[v6]:port`.

@@ -178,6 +178,24 @@ const REFUSED: &[Refusal] = &[
     ),
     ("udp://host:53", None, Code::UrlScheme, "only TCP"),
     (
+        "https://X.internal/a",
+        None,
+        Code::UrlScheme,
+        "write `tcp://X.internal:443` with the port you mean",
+    ),
+    (
+        "postgres://u:secret@db.internal",
+        Some(Internal),
+        Code::UrlScheme,
+        "write `tcp://db.internal:5432`",
+    ),
+    (
+        "http://db.internal:8080",
+        None,
+        Code::UrlScheme,
+        "write `tcp://db.internal:8080`",
+    ),
+    (
         "ssh://host:22",
         None,
         Code::UrlScheme,

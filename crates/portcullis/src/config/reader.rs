@@ -195,7 +195,7 @@ impl Section {
         match text.trim().parse() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.problem(key, format!("`{}`: {error}", shorten(&text)));
+                self.problem(key, quoted(&text, &error));
                 None
             }
         }
@@ -291,9 +291,9 @@ impl Section {
         for (path, value) in self.list(key) {
             match scalar(&value).map(|text| (text.trim().parse(), text)) {
                 Some((Ok(parsed), _)) => values.push(parsed),
-                Some((Err(error), text)) => self
-                    .findings
-                    .problem(&path, format!("`{}`: {error}", shorten(&text))),
+                Some((Err(error), text)) => {
+                    self.findings.problem(&path, quoted(&text, &error));
+                }
                 None => self
                     .findings
                     .problem(&path, format!("expected text, found {}", kind(&value))),
@@ -443,6 +443,19 @@ fn shorten(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
+/// Characters of a text that every cause repeats that repeats it.
+const QUOTED_CHARS: usize = 40;
+
+/// A text and what is wrong with it; some causes begin with the text themselves.
+fn quoted(text: &str, cause: &dyn Display) -> String {
+    let cause = cause.to_string();
+    let begin: String = text.trim().chars().take(QUOTED_CHARS).collect();
+    if cause.starts_with(&format!("`{begin}")) {
+        return cause;
+    }
+    format!("`{}`: {cause}", shorten(text))
+}
+
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or(text)
 }
@@ -504,6 +517,23 @@ mod tests {
         ] {
             assert!(message.contains(part), "{part} in {message}");
         }
+    }
+
+    #[test]
+    fn a_cause_that_quotes_the_text_is_not_quoted_again() {
+        use portcullis_model::PoolStrategy;
+        let (mut top, findings) = open("a: rr\nb: [rr]\nc: rr\n");
+        assert_eq!(top.parsed::<PoolStrategy>("a"), None);
+        assert_eq!(top.parsed_list::<PoolStrategy>("b"), []);
+        assert_eq!(top.parsed::<u16>("c"), None);
+        top.finish();
+        let message = findings.verdict("test.yml").unwrap_err().message;
+        assert!(message.contains("a: `rr` is no pool strategy"), "{message}");
+        assert!(
+            message.contains("b[0]: `rr` is no pool strategy"),
+            "{message}"
+        );
+        assert!(message.contains("c: `rr`: invalid digit"), "{message}");
     }
 
     #[test]

@@ -181,7 +181,10 @@ async fn an_enforced_restriction_keeps_the_last_rule_of_its_policies() {
     };
     let rules = |id: &IpPolicyId| -> Vec<IpPolicyRuleId> {
         let snapshot = registry.snapshot();
-        snapshot.ip_rules_of(id).map(|rule| rule.id.clone()).collect()
+        snapshot
+            .ip_rules_of(id)
+            .map(|rule| rule.id.clone())
+            .collect()
     };
     for kind in [Dashboard, Api, Agent, Endpoints] {
         let policy = bed
