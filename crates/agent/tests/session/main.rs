@@ -4,6 +4,7 @@ mod connections;
 mod edge;
 mod endpoints;
 mod local_api;
+mod notices;
 mod sdk;
 mod sessions;
 mod tls;
