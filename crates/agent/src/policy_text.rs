@@ -74,9 +74,9 @@ mod tests {
             told(nobody)
         );
         let waits =
-            "on_tcp_connect: [{expressions: [\"req.method == 'GET'\"], actions: [{type: deny}]}]";
+            "on_http_request: [{expressions: [\"req.method == 'GET'\"], actions: [{type: deny}]}]";
         assert!(
-            told(waits).starts_with("on_tcp_connect[0]: the rule names `req`, so it waits"),
+            told(waits).contains("on_http_request[0]: the rule names `req`, so it waits"),
             "{}",
             told(waits)
         );
