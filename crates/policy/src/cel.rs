@@ -16,7 +16,9 @@ mod paths;
 mod plain;
 mod program;
 mod slots;
+mod syntax;
 mod template;
+mod types;
 mod values;
 
 #[cfg(test)]
@@ -52,7 +54,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) outputs: &'a Value,
 }
 
-/// What an expression names: decides what must be read before it can be evaluated.
+/// What an expression names: decides what must be read before it can be evaluated. And what can be told of it
+/// at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Reads {
     /// `req.*`
@@ -69,6 +72,10 @@ pub(crate) struct Reads {
     pub(crate) all_vars: bool,
     /// What `rate-limit` leaves of its key under `actions.ngrok`.
     pub(crate) limit_key: bool,
+    /// The first comparison that can never be, with its place.
+    pub(crate) mismatch: Option<String>,
+    /// Texts for `inCidrRange(s)` that are no networks.
+    pub(crate) no_networks: Vec<String>,
 }
 
 impl Reads {
@@ -87,6 +94,14 @@ impl Reads {
         for var in &other.vars {
             if !self.vars.contains(var) {
                 self.vars.push(var.clone());
+            }
+        }
+        if self.mismatch.is_none() {
+            self.mismatch.clone_from(&other.mismatch);
+        }
+        for text in &other.no_networks {
+            if !self.no_networks.contains(text) {
+                self.no_networks.push(text.clone());
             }
         }
     }
@@ -175,6 +190,11 @@ impl Expr {
         self.0
             .program
             .run(seed, |slot, test| slots::look_up(slot, test, scope))
+    }
+
+    /// Why its value is never true or false.
+    pub(crate) fn never_bool(&self) -> Option<&str> {
+        self.0.program.never_bool()
     }
 
     /// What it names.

@@ -192,9 +192,13 @@ fn read_phases(entries: Vec<(String, Node)>, reading: &mut Reading) -> Vec<crate
             OUTBOUND => read_outbound(&path, value, reading),
             "enabled" => rules::check_enabled(&path, &value, reading),
             _ => {
+                let shown = if values::is_name(&key, 64) {
+                    path
+                } else {
+                    format!("{prefix}{}", quoted(&key))
+                };
                 let message = wrong_phase(&key);
-                let place = prefix.trim_end_matches('.');
-                reading.problems.add(Code::PolicyPhase, place, message);
+                reading.problems.add(Code::PolicyPhase, &shown, message);
             }
         }
     }
@@ -244,6 +248,21 @@ fn wrong_phase(key: &str) -> String {
     if HTTP_PHASES.contains(&key) {
         return format!(
             "the phase `{key}` is HTTP's, and a TCP endpoint never comes to it; use `{PHASE}`"
+        );
+    }
+    let all = [
+        PHASE,
+        LEGACY_PHASE,
+        HTTP_PHASE,
+        HTTP_PHASES[0],
+        HTTP_PHASES[1],
+    ];
+    let http = nearest(key, &all).filter(|name| HTTP_PHASES.contains(name));
+    if let Some(name) = http {
+        let here = nearest(key, &[PHASE, HTTP_PHASE]).unwrap_or(HTTP_PHASE);
+        return format!(
+            "there is no phase {}, and a TCP endpoint never comes to `{name}`; write `{here}`",
+            quoted(key)
         );
     }
     match nearest(key, &[PHASE, LEGACY_PHASE, HTTP_PHASE]) {

@@ -12,7 +12,7 @@ use portcullis_model::Code;
 use super::limits::{DEPTH_MAX, ELEMENTS_MAX};
 use super::loops;
 use super::slots::{Names, Slot};
-use super::{Fault, Reads, functions};
+use super::{Fault, Reads, functions, types};
 use crate::suggest;
 
 /// A variable with string keys: `req.headers['host']` is three of them.
@@ -250,6 +250,11 @@ impl Walk<'_> {
         } else {
             self.handed_all(call.args, depth)?
         };
+        // A filter compares moments with texts.
+        if self.reads.mismatch.is_none() && !self.names.is_filter() {
+            self.reads.mismatch = types::mismatch(&func_name, &args, &self.slots)
+                .map(|why| self.fault(id, why).message);
+        }
         Ok(Expr::Call(CallExpr {
             func_name,
             target: None,
@@ -298,6 +303,9 @@ impl Walk<'_> {
             }
             return Ok(self.slot(Slot::Secret(pair.0, pair.1), false));
         }
+        if name == "inCidrRange" || name == "inCidrRanges" {
+            self.note_networks(args.get(1));
+        }
         if name == "lists.range"
             && let Some(Expr::Literal(LiteralValue::Int(wanted))) =
                 args.first().map(|arg| &arg.expr)
@@ -310,6 +318,21 @@ impl Walk<'_> {
             target: None,
             args: self.handed_all(args, depth)?,
         }))
+    }
+
+    /// Notes what is written out for a network and is none. The function passes it over.
+    fn note_networks(&mut self, ranges: Option<&IdedExpr>) {
+        let written = match ranges.map(|ranges| &ranges.expr) {
+            Some(Expr::List(list)) => list.elements.as_slice(),
+            Some(Expr::Literal(_)) => ranges.map_or(&[][..], std::slice::from_ref),
+            _ => return,
+        };
+        for text in written.iter().filter_map(literal_text) {
+            let is_told = self.reads.no_networks.iter().any(|known| known == text);
+            if !is_told && functions::network(text).is_none() {
+                self.reads.no_networks.push(text.to_owned());
+            }
+        }
     }
 
     /// Whether the function exists, in this form and with so many arguments.

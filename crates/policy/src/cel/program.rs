@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cel::common::ast::IdedExpr;
 use cel::common::value::Val;
-use cel::{Context, ExecutionError, ParseError, Value as Cel};
+use cel::{Context, ExecutionError, Value as Cel};
 use portcullis_model::Code;
 
 use super::check::Walk;
@@ -12,7 +12,7 @@ use super::functions::ENV;
 use super::limits::{EXPRESSION_BYTES_MAX, OPERATORS_MAX, PARSER_DEPTH_MAX, PARSER_RECOVERIES_MAX};
 use super::plain::Test;
 use super::slots::{Names, Slot};
-use super::{Fault, Reads, Scope, TOO_MUCH, budget};
+use super::{Fault, Reads, Scope, TOO_MUCH, budget, syntax, types};
 
 /// A checked expression.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub(super) struct Program {
     slots: Arc<[(Slot, bool)]>,
     /// What decides without the interpreter. Only in policies: filters have operators of their own.
     plain: Option<Arc<Test>>,
+    /// Why its value is never true or false.
+    never_bool: Option<Box<str>>,
 }
 
 impl std::fmt::Debug for Program {
@@ -41,7 +43,7 @@ impl Program {
             .error_recovery_limit(PARSER_RECOVERIES_MAX);
         let (parsed, source) = parser
             .parse_with_source_info(text)
-            .map_err(|errors| fault_of(text, errors.errors.first()))?;
+            .map_err(|errors| syntax::fault_of(text, &errors.errors))?;
         let mut walk = Walk {
             names,
             source: &source,
@@ -55,12 +57,26 @@ impl Program {
             Names::Policy => Test::build(&root, &walk.slots).map(Arc::new),
             Names::Filter(_) => None,
         };
+        let never_bool = types::never_bool(&root, &walk.slots).map(|(id, why)| {
+            let is_whole = id == root.id;
+            Box::from(if is_whole {
+                why
+            } else {
+                walk.fault(id, why).message
+            })
+        });
         let program = Self {
             root: Arc::new(root),
             slots: walk.slots.into(),
             plain,
+            never_bool,
         };
         Ok((program, walk.reads))
+    }
+
+    /// Why its value is never true or false, as far as that can be told.
+    pub(super) fn never_bool(&self) -> Option<&str> {
+        self.never_bool.as_deref()
     }
 
     /// Decides a condition without the interpreter; `None`: that has to.
@@ -125,30 +141,6 @@ impl Program {
             }
             Err(error) => Err(say(&error)),
         }
-    }
-}
-
-/// The parser's first error, with its place.
-fn fault_of(text: &str, error: Option<&ParseError>) -> Fault {
-    let Some(error) = error else {
-        return Fault {
-            code: Code::PolicyExpressions,
-            message: "it cannot be read".to_owned(),
-        };
-    };
-    if error.msg.contains("Recursion limit") {
-        return Fault {
-            code: Code::PolicyCost,
-            message: format!("brackets can be nested {PARSER_DEPTH_MAX} deep at most"),
-        };
-    }
-    let (line, column) = error.pos;
-    let place = super::place_at(text, line, column);
-    let what = error.msg.lines().next().unwrap_or_default();
-    let what: String = what.chars().take(200).collect();
-    Fault {
-        code: Code::PolicyExpressions,
-        message: format!("{place}: {}", what.trim_start_matches("Syntax error: ")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Notice;
 use crate::cel::Reads;
 use crate::decide::{Action, Rule, Terminate};
+use crate::document::quoted;
 use crate::suggest::nearest;
 use crate::tls::Identity;
 
@@ -98,6 +99,12 @@ impl Known {
         if reads.tls && !self.terminated && !self.tls_told {
             self.tls_told = true;
             messages.push("the rule names what is known of terminated TLS, and no `terminate-tls` before it; it finds nothing, unless an endpoint that forwards here has terminated it".to_owned());
+        }
+        for text in &reads.no_networks {
+            messages.push(format!(
+                "{} is no network, so no address is in it; write such as `10.0.0.0/8`",
+                quoted(text)
+            ));
         }
         for name in &reads.vars {
             if self.set.contains(name) || !self.told.insert(name.clone()) {

@@ -151,7 +151,10 @@ fn read_expressions(path: &str, node: Node, reading: &mut Reading) -> Vec<Condit
         let Some(expr) = values::expr(&path, text, Code::PolicyUnparsable, reading) else {
             continue;
         };
-        if expr.text().trim() != "true" {
+        if let Some(why) = expr.never_bool() {
+            let why = why.to_owned();
+            reading.problems.add(Code::PolicyExpressions, &path, why);
+        } else if expr.text().trim() != "true" {
             conditions.push(Condition { place, expr });
         }
     }

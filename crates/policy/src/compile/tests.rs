@@ -8,6 +8,7 @@ mod invalid;
 mod invalid_actions;
 mod secrets;
 mod tls;
+mod types;
 mod valid;
 
 fn fault(text: &str) -> Error {
@@ -136,7 +137,7 @@ fn every_problem_has_its_code_and_path() {
         (
             "on_http_response: []".into(),
             Code::PolicyPhase,
-            "`on_http_response` is HTTP's",
+            "on_http_response: the phase `on_http_response` is HTTP's",
         ),
         (
             "outbound: [{ actions: [{ type: deny }] }]".into(),
@@ -146,7 +147,7 @@ fn every_problem_has_its_code_and_path() {
         (
             "on_tcp_conect: []".into(),
             Code::PolicyPhase,
-            "there is no phase `on_tcp_conect`; write `on_tcp_connect`",
+            "on_tcp_conect: there is no phase `on_tcp_conect`; write `on_tcp_connect`",
         ),
         (
             "rules: []".into(),
@@ -391,7 +392,7 @@ on_tcp_connect:
     let lines: Vec<&str> = error.message.lines().collect();
     assert_eq!(lines[0], "the policy has 7 problems:");
     let starts = [
-        "the phase `on_http_response`",
+        "on_http_response: the phase `on_http_response`",
         "on_tcp_connect[0].actions[0].config.allow[1]: ",
         "on_tcp_connect[0].actions[0].config.deny[0]: ",
         "on_tcp_connect[1].expressions[0]: ",

@@ -220,14 +220,19 @@ pub(super) fn tree(path: &str, node: Node, reading: &mut Reading) -> Option<Tree
     }
 }
 
-/// Whether what is named exists where the reading is.
+/// Whether what is named exists where the reading is, and what is compared is of one type.
 fn is_possible(path: &str, reads: &Reads, reading: &mut Reading) -> bool {
+    if let Some(why) = &reads.mismatch {
+        reading
+            .problems
+            .add(Code::PolicyExpressions, path, why.clone());
+    }
     let known = !reads.request || reading.http;
     if !known {
         let message = "`req` is known only under `on_http_request`; move the rule there".to_owned();
         reading.problems.add(Code::PolicyExpressions, path, message);
     }
-    known
+    known && reads.mismatch.is_none()
 }
 
 fn refuse<T>(path: &str, fault: Fault, reading: &mut Reading) -> Option<T> {

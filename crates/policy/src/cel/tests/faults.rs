@@ -16,7 +16,24 @@ fn faults_name_the_place_and_what_was_meant() {
     for (text, wanted) in [
         ("", "the expression is empty"),
         ("  ", "the expression is empty"),
-        ("1 +", "character 4"),
+        ("1 +", "character 4: something is missing at the end"),
+        ("(1 == 1", "character 8: "),
+        (
+            "conn.sni = 'a'",
+            "character 10: `=` means nothing here; write `==`",
+        ),
+        (
+            "true and false",
+            "character 6: `and` is not expected here; write `&&`",
+        ),
+        (
+            "conn.sni == 'a",
+            "character 13: the text that begins here is not closed",
+        ),
+        ("conn.", "character 6: a name is missing behind `.`"),
+        ("x ? y", "character 6: something is missing at the end"),
+        (r"'\q'", "has a `\\` that means nothing"),
+        (")", "character 1: `)` is not expected here"),
         ("1 == 1 &&\n 2 ==", "line 2, character 6"),
         ("conn.client_ipp == ''", "did you mean `conn.client_ip`?"),
         (
@@ -65,12 +82,18 @@ fn faults_name_the_place_and_what_was_meant() {
 
 #[test]
 fn faults_are_one_short_line() {
-    for text in ["1 +", "'", "a b c", "\u{0}", "((((", "1 ==== 2", "x ? y"] {
+    for text in [
+        "1 +", "'", "a b c", "\u{0}", "((((", "1 ==== 2", "x ? y", "a.", "[1", "{1:", "f(", "1 2",
+        "|", "&", "a &", "1 == ", "‘a’", "has(", "-", "!", "a ? : b", "{", "b'", "a.1",
+    ] {
         let message = fault(text).message;
         assert!(
             !message.contains('\n') && message.len() < 400,
             "{text}: {message}"
         );
+        for theirs in ["IDENTIFIER", "<EOF>", "NUM_INT", "expecting"] {
+            assert!(!message.contains(theirs), "{text}: {message}");
+        }
     }
 }
 

@@ -40,7 +40,17 @@ fn phases() {
         (
             "policy: { on_tcp_conect: [] }".into(),
             PolicyPhase,
-            "policy: there is no phase `on_tcp_conect`",
+            "policy.on_tcp_conect: there is no phase `on_tcp_conect`; write `on_tcp_connect`",
+        ),
+        (
+            "on_http_respons: []".into(),
+            PolicyPhase,
+            "on_http_respons: there is no phase `on_http_respons`, and a TCP endpoint never comes to `on_http_response`; write `on_http_request`",
+        ),
+        (
+            "\"on tcp\\nconnect\": []".into(),
+            PolicyPhase,
+            "there is no phase `on tcp\u{fffd}connect`",
         ),
         (
             "policy: { on_tcp_connect: [{ actions: [] }] }".into(),

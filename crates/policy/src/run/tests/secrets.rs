@@ -35,7 +35,7 @@ fn nothing_that_is_told_holds_a_secret() {
     for text in [
         "on_tcp_connect: [{ expressions: [\"secrets.get('main', 'token') == 'x'\"], actions: [{ type: deny }] }]",
         "on_tcp_connect: [{ expressions: [\"secrets.get('main', 'token') != 'x'\"], actions: [{ type: deny }] }]",
-        "on_tcp_connect: [{ expressions: [\"secrets.get('main', 'token')\"], actions: [{ type: deny }] }]",
+        "on_tcp_connect: [{ expressions: [\"dyn(secrets.get('main', 'token'))\"], actions: [{ type: deny }] }]",
         "on_tcp_connect: [{ expressions: [\"{'a': true}[secrets.get('main', 'token')]\"], actions: [{ type: deny }] }]",
         "on_tcp_connect: [{ actions: [{ type: set-vars, config: { vars: [{ a: \"${secrets.get('main', 'token')}\" }] } }, { type: limit-connections, config: { max: 1, key: vars.a } }] }]",
         "on_tcp_connect: [{ actions: [{ type: rate-limit, config: { capacity: 1, interval: 1s, key: \"secrets.get('main', 'token')\" } }] }]",

@@ -77,6 +77,14 @@ pub(crate) struct TestArgs {
     output: Option<Format>,
 }
 
+/// What happens to a client that says nothing where a rule waits for its request.
+const NO_REQUEST: &str = "a rule waits for the head of an HTTP request, and none came; the server waits up to 10 s for it and closes the connection with request_timeout. --request or --first-bytes says what the client sends";
+/// Why a request that cannot be read ends the connection.
+const BAD_REQUEST: &str =
+    "what the client says begins as an HTTP request, but cannot be read (PTC_REQUEST_INVALID)";
+/// More of a request's head the server does not read: it is none then.
+const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// Runs the policy and tells what it did.
 ///
 /// # Errors
@@ -173,8 +181,8 @@ fn tell(policy: &Policy, connection: &Connection, offline: &[EndpointUrl]) -> To
                     told.steps.push(step);
                     continue;
                 }
-                Err(why) => {
-                    (told.outcome, told.detail) = ("tls-handshake", why.to_owned());
+                Err((outcome, why)) => {
+                    (told.outcome, told.detail) = (outcome, why.to_owned());
                     return told;
                 }
             },
@@ -295,8 +303,8 @@ impl Connection {
         }
     }
 
-    /// Gets what is needed; says what it was, or why it cannot be had.
-    fn give(&self, need: Need, given: &mut Given) -> Result<String, &'static str> {
+    /// Gets what is needed; says what it was, or what happens because it cannot be had, and why.
+    fn give(&self, need: Need, given: &mut Given) -> Result<String, (&'static str, &'static str)> {
         Ok(match need {
             Need::First { .. } => {
                 let first = self.first.clone().unwrap_or_else(|| self.look());
@@ -307,7 +315,7 @@ impl Connection {
             Need::Tls(termination) => {
                 let set = self.tls.clone().unwrap_or_default();
                 if let Some(why) = facts::refused(&termination, &set) {
-                    return Err(why);
+                    return Err(("tls-handshake", why));
                 }
                 let first = given.first.as_ref();
                 let sni = first.and_then(|first| first.sni.as_deref());
@@ -323,7 +331,9 @@ impl Connection {
             Need::Request => {
                 let request = match sniff::http_head(&self.bytes) {
                     Head::Whole(request, _) => Some(request),
-                    Head::More | Head::Not | Head::Bad => None,
+                    Head::More if self.waits(given) => return Err(("request-timeout", NO_REQUEST)),
+                    Head::Bad => return Err(("request-invalid", BAD_REQUEST)),
+                    Head::More | Head::Not => None,
                 };
                 let told = match &request {
                     Some(request) => format!("the request is {} {}", request.method, request.url),
@@ -333,6 +343,14 @@ impl Connection {
                 told
             }
         })
+    }
+
+    /// Whether the server would wait for more of a request: nothing says that the client speaks anything else.
+    fn waits(&self, given: &Given) -> bool {
+        let is_other =
+            |first: &First| !matches!(first.protocol, Protocol::Unknown | Protocol::Http);
+        self.bytes.len() < REQUEST_HEAD_BYTES_MAX
+            && (given.tls.is_some() || !self.first.as_ref().is_some_and(is_other))
     }
 
     fn look(&self) -> First {

@@ -82,3 +82,25 @@ on_tcp_connect:
     std::fs::remove_file(&file).expect("ours");
     assert_eq!(told.outcome, "close", "{}", told.json());
 }
+
+#[test]
+fn a_client_that_says_nothing_where_a_rule_waits_for_a_request_is_closed() {
+    let policy = "
+on_http_request:
+  - expressions: [\"req.path == '/a'\"]
+    actions: [{ type: close-connection }]
+  - actions: [{ type: custom-response, config: { status_code: 200 } }]
+";
+    for (flags, outcome) in [
+        (&[][..], "request-timeout"),
+        (&["--set", "conn.protocol=http"], "request-timeout"),
+        (&["--set", "conn.sni=a.example"], "request-timeout"),
+        (&["--set", "conn.protocol=ssh"], "not-http"),
+        (&["--request", "GET /a HTTP/1.1"], "close"),
+        (&["--request", "GET /b HTTP/1.1"], "respond"),
+        (&["--request", "hello"], "not-http"),
+    ] {
+        let told = tried(policy, flags);
+        assert_eq!(told.outcome, outcome, "{flags:?}: {}", told.json());
+    }
+}
