@@ -1,5 +1,5 @@
 //! Expressions that are in use: the same text is compiled once, however many policies have it. Reading one takes
-//! half a millisecond and its tree some kilobytes, and policies of many endpoints repeat each other.
+//! about a tenth of a millisecond and its tree some kilobytes, and policies of many endpoints repeat each other.
 //!
 //! Must never: keep more than a few that nobody uses, or make one policy wait while another's is read.
 
