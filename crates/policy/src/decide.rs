@@ -254,6 +254,11 @@ impl Policy {
         Uses::of(&self.rules)
     }
 
+    /// Where the first part of it stands that uses what is meant, such as `on_tcp_connect[1].actions[0]`.
+    pub fn place_of(&self, is_meant: &dyn Fn(&Uses) -> bool) -> Option<String> {
+        Uses::place(&self.rules, is_meant)
+    }
+
     /// What the writer of the document should know, though it works.
     pub fn notices(&self) -> &[Notice] {
         &self.notices

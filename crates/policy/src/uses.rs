@@ -29,20 +29,54 @@ impl Uses {
         for rule in rules {
             rule.each_reads(&mut |reads| uses.secrets.extend(reads.secrets.iter().cloned()));
             for action in &rule.actions {
-                uses.targets.extend(action.targets().cloned());
-                if let Action::RestrictIps(restrict) = action {
-                    let later = restrict.later.iter();
-                    uses.ip_policies
-                        .extend(later.flat_map(|later| later.policies.iter().cloned()));
-                }
-                match action {
-                    Action::TerminateTls(Terminate::Known(known)) => uses.add(known),
-                    Action::TerminateTls(Terminate::Later(later)) => uses.add(&later.known),
-                    _ => {}
-                }
+                uses.add_action(action);
             }
         }
         uses
+    }
+
+    /// Whether an IP policy, a certificate or an authority of this id is among them.
+    pub fn has_id(&self, id: &str) -> bool {
+        self.ip_policies.iter().any(|it| it.as_str() == id)
+            || self.certificates.iter().any(|it| it.as_str() == id)
+            || self.authorities.iter().any(|it| it.as_str() == id)
+    }
+
+    /// Where the first part of a policy stands that uses what is meant, such as `on_tcp_connect[1].actions[0]`.
+    pub(crate) fn place(rules: &[Rule], is_meant: &dyn Fn(&Self) -> bool) -> Option<String> {
+        rules.iter().find_map(|rule| {
+            let condition = rule.conditions.iter().find(|condition| {
+                let secrets = condition.expr.reads().secrets.iter().cloned().collect();
+                is_meant(&Self {
+                    secrets,
+                    ..Self::default()
+                })
+            });
+            if let Some(condition) = condition {
+                return Some(format!("{}.expressions[{}]", rule.path, condition.place));
+            }
+            let action = rule.actions.iter().position(|action| {
+                let mut uses = Self::default();
+                action.each_reads(&mut |reads| uses.secrets.extend(reads.secrets.iter().cloned()));
+                uses.add_action(action);
+                is_meant(&uses)
+            });
+            action.map(|action| format!("{}.actions[{action}]", rule.path))
+        })
+    }
+
+    fn add_action(&mut self, action: &Action) {
+        self.targets.extend(action.targets().cloned());
+        match action {
+            Action::RestrictIps(restrict) => {
+                let later = restrict.later.iter();
+                self.ip_policies
+                    .extend(later.flat_map(|later| later.policies.iter().cloned()));
+            }
+            Action::TerminateTls(Terminate::Known(known)) => self.add(known),
+            Action::TerminateTls(Terminate::Later(later)) => self.add(&later.known),
+            _ => {}
+        }
     }
 
     fn add(&mut self, termination: &Termination) {

@@ -66,9 +66,18 @@ pub(super) fn check_policy(
     if absent.is_empty() {
         return Ok(());
     }
+    // Each ends in its id.
+    let placed = absent.iter().map(|what| {
+        let id = what.rsplit(' ').next().unwrap_or_default();
+        match policy.place_of(&|uses| uses.has_id(id)) {
+            Some(place) => format!("{place}: {what}"),
+            None => what.clone(),
+        }
+    });
+    let placed: Vec<String> = placed.collect();
     let message = format!(
         "the policy names what does not exist in this account: {}",
-        absent.join(", ")
+        placed.join(", ")
     );
     Err(Error::new(Code::PolicyReference, message))
 }

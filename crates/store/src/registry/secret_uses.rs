@@ -20,10 +20,12 @@ pub(super) fn check(
     policy: Option<&Policy>,
 ) -> Result<(), Error> {
     let Some(policy) = policy else { return Ok(()) };
-    let found = resolve(&policy.uses(), |vault, name| {
+    let find = |vault: &str, name: &str| {
         let secret = draft.snapshot.vault_secret_by_name(account, vault, name);
         secret.map(|secret| (secret.vault.clone(), secret.id.clone()))
-    })?;
+    };
+    let place = |meant: &(String, String)| policy.place_of(&|uses| uses.secrets.contains(meant));
+    let found = resolve(&policy.uses(), find, place)?;
     for (vault, secret) in found {
         draft.unchanged(keys::vault(account, &vault));
         draft.unchanged(keys::vault_secret(account, &secret));
@@ -35,13 +37,19 @@ pub(super) fn check(
 fn resolve(
     uses: &Uses,
     find: impl Fn(&str, &str) -> Option<(VaultId, SecretId)>,
+    place: impl Fn(&(String, String)) -> Option<String>,
 ) -> Result<Vec<(VaultId, SecretId)>, Error> {
     let mut found = Vec::with_capacity(uses.secrets.len());
     let mut missing = Vec::new();
-    for (vault, name) in &uses.secrets {
+    for meant in &uses.secrets {
+        let (vault, name) = meant;
         match find(vault, name) {
             Some(ids) => found.push(ids),
-            None => missing.push(format!("`{name}` in a vault `{vault}`")),
+            None => {
+                let place = place(meant).map(|place| format!("{place}: "));
+                let place = place.unwrap_or_default();
+                missing.push(format!("{place}`{name}` in a vault `{vault}`"));
+            }
         }
     }
     if missing.is_empty() {
@@ -152,13 +160,13 @@ mod tests {
         );
         let find =
             |vault: &str, name: &str| (vault == "prod" && name == "key").then(|| ids.clone());
-        assert_eq!(resolve(&uses(&[]), find).unwrap(), vec![]);
+        assert_eq!(resolve(&uses(&[]), find, |_| None).unwrap(), vec![]);
         assert_eq!(
-            resolve(&uses(&[("prod", "key")]), find).unwrap(),
+            resolve(&uses(&[("prod", "key")]), find, |_| None).unwrap(),
             vec![ids.clone()]
         );
         let wanted = uses(&[("prod", "key"), ("prod", "gone"), ("none", "key")]);
-        let error = resolve(&wanted, find).unwrap_err();
+        let error = resolve(&wanted, find, |_| None).unwrap_err();
         assert_eq!(error.code, Code::PolicyReference);
         for name in ["`gone` in a vault `prod`", "`key` in a vault `none`"] {
             assert!(error.message.contains(name), "{}", error.message);

@@ -421,7 +421,8 @@ async fn traffic_policies_name_what_exists_and_keep_it() {
     let foreign = registry.create_cloud_endpoint(&other, new("tcp://a.internal:1"));
     let error = foreign.await.expect_err("another account's policy");
     assert_eq!(error.code, Code::PolicyReference);
-    assert!(error.message.contains(made.id.as_str()), "{error}");
+    let placed = format!("on_tcp_connect[0].actions[0]: the IP policy {}", made.id);
+    assert!(error.message.contains(&placed), "{error}");
     let mut bind = spec("tcp://a.internal:1");
     bind.traffic_policy = restricting(&made.id);
     let bound = registry.bind_endpoint(&theirs, bind.clone()).await;
