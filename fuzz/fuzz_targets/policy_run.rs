@@ -83,7 +83,7 @@ fn give(given: &mut Given, need: Need, bytes: &[u8]) {
             assert!(given.request.is_none(), "the request is asked for again");
             given.request = Some(match http_head(bytes) {
                 Head::Whole(request, _) => Some(request),
-                Head::Not | Head::More => None,
+                Head::Not | Head::More | Head::Bad => None,
             });
         }
     }
