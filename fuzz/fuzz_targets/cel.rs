@@ -61,7 +61,7 @@ fn given() -> Given {
     };
     let request = match http_head(REQUEST) {
         Head::Whole(request, _) => request,
-        Head::Not | Head::More => panic!("it is whole"),
+        Head::Not | Head::More | Head::Bad => panic!("it is whole"),
     };
     Given {
         first: Some(first),

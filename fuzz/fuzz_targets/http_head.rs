@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let request = match whole {
         Head::More => return assert!(data.len() < HEAD_BYTES_MAX),
-        Head::Not => return,
+        Head::Not | Head::Bad => return,
         Head::Whole(request, taken) => {
             assert!(taken <= HEAD_BYTES_MAX && taken <= data.len());
             assert_eq!(http_head(&data[..taken - 1]), Head::More);

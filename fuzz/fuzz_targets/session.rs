@@ -27,6 +27,7 @@ fn hello() -> Hello {
         heartbeat_interval_ms: 10_000,
         heartbeat_tolerance_ms: 15_000,
         remote_management: false,
+        carriers: true,
     }
 }
 
@@ -112,6 +113,8 @@ fn spec() -> portcullis_proto::session::WelcomeSpec {
         account: portcullis_model::AccountId::new(1_700_000_000, [3; 16]),
         server_version: String::new(),
         channels_idle_min: 1,
+        carriers: 2,
+        plain_links: false,
         public_host: String::new(),
     }
 }
