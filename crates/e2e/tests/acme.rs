@@ -7,6 +7,7 @@ use portcullis_e2e::process::Process;
 use portcullis_e2e::shell::{sh, try_sh};
 use portcullis_e2e::traffic::Upstream;
 use portcullis_e2e::{Stack, eventually, ports, skip};
+use tempfile::TempDir;
 
 /// pebble with a certificate for its own API, and a name server that leads every name here.
 fn pebble(dir: &Path, api: u16, management: u16, http: u16) -> [Process; 2] {
@@ -52,26 +53,50 @@ fn pebble(dir: &Path, api: u16, management: u16, http: u16) -> [Process; 2] {
     ]
 }
 
+/// An authority that looks at one port for its challenges, whichever of the two they are.
+struct Authority {
+    api: u16,
+    /// Who issued its own certificate, and its root, as paths.
+    ca: String,
+    roots: String,
+    _running: [Process; 2],
+    _dir: TempDir,
+}
+
+impl Authority {
+    async fn start(challenges: u16) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("ptc-acme-")
+            .tempdir()
+            .expect("a directory");
+        let (api, management) = (ports::one(), ports::one());
+        let running = pebble(dir.path(), api, management, challenges);
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let (ca, roots) = (path("ca.pem"), path("roots.pem"));
+        let root =
+            format!("curl -sf --cacert {ca} https://localhost:{management}/roots/0 -o {roots}");
+        eventually("the authority's root", || async {
+            (try_sh(&root).0 == 0).then_some(())
+        })
+        .await;
+        Self {
+            api,
+            ca,
+            roots,
+            _running: running,
+            _dir: dir,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_are_shown_the_certificate_of_the_authority() {
     if try_sh("command -v pebble pebble-challtestsrv").0 != 0 {
         skip("acme_authority", "pebble is not installed");
         return;
     }
-    let dir = tempfile::Builder::new()
-        .prefix("ptc-acme-")
-        .tempdir()
-        .expect("a directory");
-    let (api, management, http) = (ports::one(), ports::one(), ports::one());
-    let _pebble = pebble(dir.path(), api, management, http);
-    let ca = dir.path().join("ca.pem").display().to_string();
-    let roots = dir.path().join("roots.pem").display().to_string();
-    eventually("the authority's root", || async {
-        let line =
-            format!("curl -sf --cacert {ca} https://localhost:{management}/roots/0 -o {roots}");
-        (try_sh(&line).0 == 0).then_some(())
-    })
-    .await;
+    let http = ports::one();
+    let Authority { api, ca, roots, .. } = &Authority::start(http).await;
     let yaml = format!(
         "tls:\n  acme:\n    directory: https://localhost:{api}/dir\n    email: ops@example.com\n    http_port: {http}\n    \
          names: [db.gate.test]\n    ca_file: {ca}\n    terms_agreed: true\n"
@@ -90,12 +115,12 @@ async fn clients_are_shown_the_certificate_of_the_authority() {
         ))
     };
     eventually("a connection under the authority's root", || async {
-        let (status, output) = client(&roots, "db.gate.test");
+        let (status, output) = client(roots, "db.gate.test");
         (status == 0 && output.contains("over to you")).then_some(())
     })
     .await;
     // Another name is one of the server's own CA.
-    assert_ne!(client(&roots, "other.gate.test").0, 0);
+    assert_ne!(client(roots, "other.gate.test").0, 0);
     let own = stack.data().join("endpoints/ca.pem").display().to_string();
     let (status, output) = client(&own, "other.gate.test");
     assert_eq!(status, 0, "{output}");
@@ -116,20 +141,8 @@ async fn the_port_of_tls_names_answers_the_authority_too() {
         skip("acme_authority", "pebble is not installed");
         return;
     }
-    let dir = tempfile::Builder::new()
-        .prefix("ptc-acme-")
-        .tempdir()
-        .expect("a directory");
-    let (api, management, tls) = (ports::one(), ports::one(), ports::one());
-    let _pebble = pebble(dir.path(), api, management, tls);
-    let ca = dir.path().join("ca.pem").display().to_string();
-    let roots = dir.path().join("roots.pem").display().to_string();
-    eventually("the authority's root", || async {
-        let line =
-            format!("curl -sf --cacert {ca} https://localhost:{management}/roots/0 -o {roots}");
-        (try_sh(&line).0 == 0).then_some(())
-    })
-    .await;
+    let tls = ports::one();
+    let Authority { api, ca, roots, .. } = &Authority::start(tls).await;
     let upstream = Upstream::echo().await;
     let yaml = format!(
         "tls:\n  port: {tls}\n  any_name: true\n  acme:\n    directory: https://localhost:{api}/dir\n    challenge: tls-alpn-01\n    \
